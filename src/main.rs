@@ -1,0 +1,4 @@
+mod config;
+mod sys;
+
+fn main() {}
