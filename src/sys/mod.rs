@@ -2,4 +2,8 @@
 //! It imports nothing from above.
 #![allow(unsafe_code)]
 
+mod inet_diag;
+pub mod listeners;
+mod netlink;
+mod procnet;
 pub mod signal;
