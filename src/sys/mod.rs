@@ -2,6 +2,8 @@
 //! It imports nothing from above.
 #![allow(unsafe_code)]
 
+mod fds;
+pub mod holders;
 mod inet_diag;
 pub mod listeners;
 mod netlink;
