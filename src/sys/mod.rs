@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod cgroup;
-mod fds;
+pub mod fds;
 pub mod holders;
 mod inet_diag;
 pub mod listeners;
