@@ -2,4 +2,12 @@
 //! It imports nothing from above.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
+pub mod fds;
+pub mod holders;
+mod inet_diag;
+pub mod listeners;
+pub mod manager;
+mod netlink;
+mod procnet;
 pub mod signal;
