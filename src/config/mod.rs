@@ -1,10 +1,14 @@
 //! What `services.toml` means: validated, absolute, typed. Nothing here is parsed a second time later.
 
+#[cfg(test)]
+mod corpus;
 pub mod env_file;
 pub mod errors;
 pub mod locate;
 pub mod parse;
 pub mod schedule;
+pub mod schema;
+pub mod template;
 mod trusted_file;
 pub mod units;
 

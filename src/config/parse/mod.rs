@@ -127,11 +127,19 @@ fn place_of(document: &DeTable<'_>, offset: usize) -> Place {
 }
 
 fn syntax_message(text: &str, at: Range<usize>, message: &str, place: &Place) -> String {
-    let message = message.replace('\n', " ");
+    let before = text.get(..at.start).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let key = line.split_once('=').map(|(key, _)| key.trim());
+    let key = key.filter(|key| place::is_name(key));
+    let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
     let found = text
         .get(at)
         .map(str::trim)
         .filter(|found| !found.is_empty());
     let found = found.map(|found| format!(", found {}", quoted(found)));
-    format!("{place}{message}{}", found.unwrap_or_default())
+    let message = message.replace('\n', " ");
+    format!("{place}{key}{message}{}", found.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;
