@@ -1,8 +1,8 @@
 //! What the services are to each other: ids and ports are unique, dependencies exist and end somewhere.
 
 use super::super::errors::{nearest, quoted};
+use super::entry::Entry;
 use super::place::{Mistakes, Place};
-use super::service::Entry;
 use std::collections::HashMap;
 use std::ops::Range;
 use toml::Spanned;
@@ -24,19 +24,18 @@ pub struct Node {
 impl Node {
     pub fn of(keys: &DeTable<'_>, place: Place, own: &Entry, defaults: &Entry) -> Node {
         let at = |key| keys.get(key).map(Spanned::span).unwrap_or_default();
-        let written = own.depends_on.as_ref();
+        let inherits = !keys.contains_key("depends_on");
+        let written = if inherits { defaults } else { own };
+        let port_is_wrong = own.port.is_none() && keys.contains_key("port");
         Node {
             place,
             name: own.name.clone(),
-            id: own.id(),
+            id: own.id().filter(|_| !port_is_wrong),
             port: own.port,
             name_at: at("name"),
             port_at: at("port"),
-            depends_on: written
-                .or(defaults.depends_on.as_ref())
-                .cloned()
-                .unwrap_or_default(),
-            inherits: written.is_none(),
+            depends_on: written.depends_on.clone().unwrap_or_default(),
+            inherits,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From the text of a table to its services, or to every mistake in it at once.
 
+mod entry;
 mod graph;
 mod health;
 mod place;
@@ -9,9 +10,11 @@ mod stop;
 
 use super::Table;
 use super::errors::{TableErrors, quoted};
+use entry::Entry;
+pub use entry::KEYS;
 use graph::Node;
+pub use place::is_name;
 use place::{Mistakes, Place};
-use service::Entry;
 use site::{Site, found};
 use std::ops::Range;
 use std::path::Path;
@@ -73,7 +76,7 @@ fn read_document(document: &DeTable<'_>, table: &mut Table, mistakes: &mut Mista
             ("defaults", _) => site.wrong_type(value, "a table, [defaults]"),
             ("service", DeValue::Array(_)) => {}
             ("service", _) => site.wrong_type(value, "an array of tables, [[service]]"),
-            (unknown, _) if service::KEYS.contains(&unknown) => {
+            (unknown, _) if KEYS.contains(&unknown) => {
                 let message = "unknown key here; expected in a [[service]] or in [defaults]";
                 site.wrong(key.span(), message);
             }
@@ -130,7 +133,7 @@ fn syntax_message(text: &str, at: Range<usize>, message: &str, place: &Place) ->
     let before = text.get(..at.start).unwrap_or_default();
     let line = before.rsplit('\n').next().unwrap_or_default();
     let key = line.split_once('=').map(|(key, _)| key.trim());
-    let key = key.filter(|key| place::is_name(key));
+    let key = key.filter(|key| is_name(key));
     let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
     let found = text
         .get(at)

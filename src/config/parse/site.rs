@@ -97,19 +97,18 @@ impl Site<'_> {
         value: &Spanned<DeValue<'_>>,
         range: RangeInclusive<u32>,
     ) -> Option<u32> {
-        let expected = format!("a number from {} to {}", range.start(), range.end());
-        let DeValue::Integer(written) = value.get_ref() else {
-            self.wrong_type(value, &expected);
-            return None;
-        };
         let number = integer(value.get_ref())
             .and_then(|number| u32::try_from(number).ok())
             .filter(|number| range.contains(number));
         if number.is_none() {
-            self.wrong(
-                value.span(),
-                format!("{written} is out of range; expected {expected}"),
-            );
+            let expected = format!("a number from {} to {}", range.start(), range.end());
+            match value.get_ref() {
+                DeValue::Integer(written) => self.wrong(
+                    value.span(),
+                    format!("{written} is out of range; expected {expected}"),
+                ),
+                _ => self.wrong_type(value, &expected),
+            }
         }
         number
     }
@@ -165,22 +164,20 @@ impl Site<'_> {
         value: &Spanned<DeValue<'_>>,
         words: &[(&str, T)],
     ) -> Option<T> {
-        let known = || words.iter().map(|(word, _)| *word);
-        let list: Vec<String> = known().map(quoted).collect();
-        let expected = list.join(" or ");
-        let text = self.text(value, &expected)?;
-        let meaning = words.iter().find(|(word, _)| *word == text);
-        if meaning.is_none() {
-            let nearest = nearest(text, known()).unwrap_or_default();
-            self.wrong(
-                value.span(),
-                format!(
-                    "unknown word {}; expected {expected}, the nearest is {nearest:?}",
-                    quoted(text)
-                ),
-            );
+        let written = value.get_ref().as_str();
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| Some(*word) == written) {
+            return Some(*meaning);
         }
-        meaning.map(|(_, meaning)| *meaning)
+        let known = || words.iter().map(|(word, _)| *word);
+        let expected = known().map(quoted).collect::<Vec<_>>().join(" or ");
+        let text = self.text(value, &expected)?;
+        let nearest = nearest(text, known()).unwrap_or_default();
+        let text = quoted(text);
+        self.wrong(
+            value.span(),
+            format!("unknown word {text}; expected {expected}, the nearest is {nearest:?}"),
+        );
+        None
     }
 
     /// Absolute, whatever it was.

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::{Command, Health, HttpCheck, Service, StopScope, Takeover};
 use crate::sys::signal::Signal;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn table(text: &str) -> Table {
     let file = Path::new("/folder/services.toml");
@@ -243,20 +243,4 @@ fn many_mistakes_are_all_told() {
     };
     let text: String = (0..COUNT).map(entry).collect();
     assert_eq!(mistakes(&text).lines().count(), COUNT);
-}
-
-#[test]
-#[ignore = "a measurement: cargo test --release -- --ignored thousand_services"]
-fn thousand_services() {
-    let entry = |index| {
-        format!(
-            "[[service]]\nname = \"s{index}\"\nport = {}\ncommand = \"exec sleep 1000\"\n\
-             env = {{ A = \"b\" }}\nhealth = \"none\"\nstop_timeout = \"10s\"\n\n",
-            10_000 + index
-        )
-    };
-    let text: String = (0..1000).map(entry).collect();
-    let start = Instant::now();
-    assert_eq!(table(&text).services.len(), 1000);
-    println!("{:?} for {} bytes", start.elapsed(), text.len());
 }
