@@ -72,6 +72,16 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// `text` as it is where it is a plain word, else quoted: a message stays one line of printable text.
+pub fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        quoted(text)
+    }
+}
+
 /// `text` in quotes and on one line, cut where it is long.
 pub fn quoted(text: &str) -> String {
     const LONGEST: usize = 60;

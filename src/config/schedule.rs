@@ -1,5 +1,6 @@
 //! The escalation as data: signals and the waits after them, as start-stop-daemon writes them.
 
+use super::errors::quoted;
 use super::units;
 use crate::sys::signal::Signal;
 use std::str::FromStr;
@@ -52,6 +53,7 @@ impl FromStr for Schedule {
     /// Items between slashes: a signal (`TERM`, `-TERM`, `-15`) or the wait after it (`5`, `500ms`).
     /// A wait alone is that of SIGTERM.
     fn from_str(text: &str) -> Result<Schedule, String> {
+        let told = quoted(text);
         let items = text
             .split('/')
             .map(parse_item)
@@ -66,7 +68,7 @@ impl FromStr for Schedule {
             match item {
                 Item::Signal(signal) if killed => {
                     return Err(format!(
-                        "{text:?} goes on with {signal} after SIGKILL; nothing can follow SIGKILL"
+                        "{told} goes on with {signal} after SIGKILL; nothing can follow SIGKILL"
                     ));
                 }
                 Item::Signal(Signal::KILL) => {
@@ -82,7 +84,7 @@ impl FromStr for Schedule {
                 Item::Wait(wait) => {
                     let Some(step) = steps.last_mut() else {
                         return Err(format!(
-                            "{text:?} begins with a wait; expected a signal before it"
+                            "{told} begins with a wait; expected a signal before it"
                         ));
                     };
                     step.1 = step.1.saturating_add(wait);
@@ -92,14 +94,12 @@ impl FromStr for Schedule {
         }
         if !awaited {
             return Err(format!(
-                "{text:?} ends without a wait after its last signal, so SIGKILL would follow at once; expected {EXPECTED}"
+                "{told} ends without a wait after its last signal, so SIGKILL would follow at once; expected {EXPECTED}"
             ));
         }
         let schedule = Schedule { steps };
         if schedule.total() > units::LONGEST {
-            return Err(format!(
-                "{text:?} waits too long; expected at most 365 days"
-            ));
+            return Err(format!("{told} waits too long; expected at most 365 days"));
         }
         Ok(schedule)
     }
@@ -119,7 +119,10 @@ fn parse_item(item: &str) -> Result<Item, String> {
         .unwrap_or(item)
         .parse()
         .map(Item::Signal)
-        .map_err(|()| format!("{item:?} is neither a signal nor a wait; expected {EXPECTED}"))
+        .map_err(|()| {
+            let told = quoted(item);
+            format!("{told} is neither a signal nor a wait; expected {EXPECTED}")
+        })
 }
 
 #[cfg(test)]

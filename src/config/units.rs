@@ -1,6 +1,7 @@
 //! Durations and sizes as people write them: `1m30s`, `0.5`, `10MiB`. The table, the command line and
 //! stop schedules all read them here.
 
+use super::errors::quoted;
 use std::time::Duration;
 
 /// Every wait is bounded: a duration past a year is a mistake, and it would overflow clocks.
@@ -68,20 +69,22 @@ pub fn seconds(number: f64) -> Result<Duration, String> {
 
 /// `10MiB`, `500KB`, or bare bytes; units in any case. The error says what was expected.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    checked(text, EXPECTED_SIZE, bytes)
-        .and_then(|bytes| u64::try_from(bytes).map_err(|_| format!("{text:?} is too large")))
+    checked(text, EXPECTED_SIZE, bytes).and_then(|bytes| {
+        u64::try_from(bytes).map_err(|_| format!("{} is too large", quoted(text)))
+    })
 }
 
 fn checked(text: &str, expected: &str, parse: fn(&str) -> Option<u128>) -> Result<u128, String> {
     parse(text).ok_or_else(|| {
         let negative = text.strip_prefix('-').and_then(parse).is_some();
+        let text = quoted(text);
         let why = if negative { "negative" } else { "malformed" };
-        format!("{text:?} is {why}; expected {expected}")
+        format!("{text} is {why}; expected {expected}")
     })
 }
 
 fn too_long(text: &str) -> String {
-    format!("{text:?} is too long; expected at most 365 days")
+    format!("{} is too long; expected at most 365 days", quoted(text))
 }
 
 fn nanoseconds(text: &str) -> Option<u128> {

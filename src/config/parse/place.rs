@@ -1,6 +1,6 @@
 //! Where in the table a mistake is, and the list of all mistakes.
 
-use super::super::errors::{TableError, quoted};
+use super::super::errors::{TableError, word};
 use std::fmt::{self, Display};
 use std::ops::Range;
 use toml::Spanned;
@@ -72,11 +72,7 @@ impl Place {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return Place::Service(format!("number {}", index + 1));
         };
-        let name = if is_name(name) {
-            name.to_owned()
-        } else {
-            quoted(name)
-        };
+        let name = word(name);
         Place::Service(match get("port").and_then(integer) {
             Some(port @ 1..=65535) => format!("{name}_{port}"),
             _ => name,

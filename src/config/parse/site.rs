@@ -1,6 +1,6 @@
 //! Reading one key's value: what TOML has there becomes what the key means, or a mistake with its line.
 
-use super::super::errors::{nearest, quoted};
+use super::super::errors::{nearest, quoted, word};
 use super::super::{Command, units};
 use super::place::{Mistakes, Place, integer};
 use std::fmt::Display;
@@ -37,7 +37,7 @@ pub struct Site<'a> {
 
 impl Site<'_> {
     pub fn wrong(&mut self, at: Range<usize>, message: impl Display) {
-        let message = format!("{}{}: {message}", self.place, self.key);
+        let message = format!("{}{}: {message}", self.place, word(self.key));
         self.mistakes.add(at, message);
     }
 
@@ -271,7 +271,10 @@ impl Site<'_> {
             DeValue::String(_) => {
                 self.wrong(
                     value.span(),
-                    format!("{text}: holds a NUL byte; expected text without one"),
+                    format!(
+                        "{}: holds a NUL byte; expected text without one",
+                        word(text)
+                    ),
                 );
                 None
             }
@@ -279,7 +282,10 @@ impl Site<'_> {
                 let found = found(other);
                 self.wrong(
                     value.span(),
-                    format!("{text}: expected a string (in quotes), found {found}"),
+                    format!(
+                        "{}: expected a string (in quotes), found {found}",
+                        word(text)
+                    ),
                 );
                 None
             }

@@ -1,5 +1,6 @@
 //! How a service is stopped: a signal with its time-out, or a whole schedule, never both in one entry.
 
+use super::super::errors::quoted;
 use super::super::schedule::{self, Schedule};
 use super::place::Place;
 use super::site::Site;
@@ -48,7 +49,10 @@ impl Site<'_> {
         if signal.is_none() {
             self.wrong(
                 value.span(),
-                format!("unknown signal {written:?}; expected {EXPECTED_SIGNAL}"),
+                format!(
+                    "unknown signal {}; expected {EXPECTED_SIGNAL}",
+                    quoted(&written)
+                ),
             );
         }
         signal
