@@ -1,14 +1,21 @@
 //! What `services.toml` means: validated, absolute, typed. Nothing here is parsed a second time later.
 
+#[cfg(test)]
+mod corpus;
 pub mod env_file;
+pub mod errors;
 pub mod locate;
 pub mod parse;
 pub mod schedule;
+pub mod schema;
+pub mod template;
+mod trusted_file;
 pub mod units;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use errors::{TableError, TableErrors};
 pub use schedule::Schedule;
 
 /// One table: the file and everything it says.
