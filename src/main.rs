@@ -1,4 +1,7 @@
+#![allow(dead_code)]
+
 mod config;
+mod logs;
 mod sys;
 
 fn main() {}
