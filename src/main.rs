@@ -1,6 +1,7 @@
 #![allow(dead_code)]
 
 mod config;
+mod events;
 mod logs;
 mod sys;
 

@@ -16,15 +16,7 @@ use super::folder::{self, Folder, about, refuse_irregular};
 /// link to somebody else's file.
 pub fn open_for_append(path: &Path, check_folder_as_root: bool) -> io::Result<File> {
     let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
-    match open_regular(path, flags, check_folder_as_root) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = path.parent() {
-                folder::make(parent)?;
-            }
-            open_regular(path, flags, check_folder_as_root)
-        }
-        outcome => outcome,
-    }
+    open_or_make(path, flags, check_folder_as_root)
 }
 
 /// The log for reading, under the same rules.
@@ -32,7 +24,20 @@ pub fn open_for_read(path: &Path) -> io::Result<File> {
     open_regular(path, OFlag::O_RDONLY, true)
 }
 
-pub(crate) fn open_regular(path: &Path, flags: OFlag, check_folder: bool) -> io::Result<File> {
+/// Opens a file of the logs folder, which is made when missing.
+pub fn open_or_make(path: &Path, flags: OFlag, check_folder: bool) -> io::Result<File> {
+    match open_regular(path, flags, check_folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = path.parent() {
+                folder::make(parent)?;
+            }
+            open_regular(path, flags, check_folder)
+        }
+        outcome => outcome,
+    }
+}
+
+fn open_regular(path: &Path, flags: OFlag, check_folder: bool) -> io::Result<File> {
     let (folder, name) = Folder::of(path, check_folder)?;
     // Looked at before it is opened as well: opening a device can set it to work.
     folder.look_for_regular(&name)?;

@@ -2,4 +2,6 @@
 //! It imports nothing from above.
 #![allow(unsafe_code)]
 
+pub mod interrupt;
+pub mod local_time;
 pub mod signal;

@@ -110,7 +110,9 @@ impl Source {
         let mut drained = reading.give_lines(block, &mut line)?;
         if drained == Drained::Dry {
             if let Some(next) = self.next.pop_front() {
-                reading.give_unfinished(block, &mut line)?;
+                if reading.give_unfinished(block, &mut line)? {
+                    line(b"\n"); // whoever wrote it has gone: the next file begins a line of its own
+                }
                 self.reading = Some(next);
                 drained = Drained::More;
             }
@@ -166,10 +168,15 @@ impl Reading {
         Ok(if full { Drained::More } else { Drained::Dry })
     }
 
-    pub fn give_unfinished(&mut self, block: &mut [u8], line: impl FnMut(&[u8])) -> io::Result<()> {
+    /// True where there was something.
+    pub fn give_unfinished(
+        &mut self,
+        block: &mut [u8],
+        line: impl FnMut(&[u8]),
+    ) -> io::Result<bool> {
         let got = self.read(block)?;
         self.give(&block[..got], line);
-        Ok(())
+        Ok(got > 0)
     }
 
     fn give(&mut self, bytes: &[u8], line: impl FnMut(&[u8])) {

@@ -110,7 +110,7 @@ fn through_rotation() {
     test.append("a.log", b"one\nunfinished");
     test.rename("a.log", "a.log.1");
     test.append("a.log", b"two\n");
-    assert_eq!(test.wake(), "0:one\n0:unfinished0:two\n");
+    assert_eq!(test.wake(), "0:one\n0:unfinished0:\n0:two\n");
     test.append("a.log", b"three\n");
     assert_eq!(test.wake(), "0:three\n");
 }
