@@ -1,5 +1,6 @@
 #![allow(dead_code)]
 
+mod commands;
 mod config;
 mod events;
 mod logs;

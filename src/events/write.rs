@@ -224,15 +224,14 @@ mod tests {
 
     #[test]
     fn whatever_is_in_its_place_is_warned_of_once_and_left_alone() {
-        let put: [(&str, fn(&Path)); 3] = [
-            ("a folder", |path| std::fs::create_dir(path).unwrap()),
-            ("a FIFO", |path| mkfifo(path, Mode::S_IRWXU).unwrap()),
-            ("a link", |path| symlink("/dev/null", path).unwrap()),
-        ];
-        for (kind, put) in put {
+        for kind in ["a folder", "a FIFO", "a link"] {
             let (_dir, mut log) = log(0);
             std::fs::create_dir(log.path.parent().unwrap()).unwrap();
-            put(&log.path);
+            match kind {
+                "a folder" => std::fs::create_dir(&log.path).unwrap(),
+                "a FIFO" => mkfifo(&log.path, Mode::S_IRWXU).unwrap(),
+                _ => symlink("/dev/null", &log.path).unwrap(),
+            }
             log.push(Event::new(EventKind::Start, ""));
             let warning = log.flush().unwrap();
             assert!(

@@ -163,7 +163,12 @@ fn walk_back(
         }
         let mut block = vec![0; left.min(BLOCK)];
         start -= block.len() as u64;
-        file.read_exact_at(&mut block, start)?;
+        match file.read_exact_at(&mut block, start) {
+            Ok(()) => {}
+            // Truncated meanwhile: what was there is all there is.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(e) => return Err(e),
+        }
         block.append(&mut held);
         held = block;
     }
@@ -248,19 +253,17 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_cut_and_gigabytes_are_not_read() {
+    fn a_line_without_an_end_is_cut_and_what_is_before_it_is_not_read() {
         let (_dir, path) = log(b"before\n");
         let file = File::options().write(true).open(&path).unwrap();
-        file.set_len(4 << 30).unwrap();
-        let began = std::time::Instant::now();
+        // A terabyte: whoever reads it whole is not done today.
+        file.set_len(1 << 40).unwrap();
         let lines = tail(&path, 10).unwrap();
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].len(), LINE_MAX);
         assert_eq!(shown(&path, 10).len(), LINE_MAX);
-        file.write_all_at(b"\nlast\n", 4 << 30).unwrap();
+        file.write_all_at(b"\nlast\n", 1 << 40).unwrap();
         assert_eq!(tail(&path, 1).unwrap(), [b"last"]);
-        // Reading it all would take several seconds: a wide bound for a busy machine.
-        assert!(began.elapsed().as_secs() < 5);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 struct Test {
@@ -201,6 +202,17 @@ fn a_folder_that_is_moved_away_and_one_that_is_the_other_s_parent() {
     assert_eq!(test.wake(), "0:two\n");
     test.append("b.log", b"two\n");
     assert_eq!(test.wake(), "1:two\n");
+}
+
+#[test]
+fn a_folder_in_one_that_may_be_passed_but_not_read() {
+    let mut test = Test::new();
+    fs::create_dir_all(test.path("home/logs")).unwrap();
+    fs::set_permissions(test.path("home"), fs::Permissions::from_mode(0o311)).unwrap();
+    test.follow("home/logs/a.log");
+    test.append("home/logs/a.log", b"one\n");
+    assert_eq!(test.wake(), "0:one\n");
+    fs::set_permissions(test.path("home"), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

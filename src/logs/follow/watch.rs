@@ -102,23 +102,23 @@ impl Watch {
     /// folder than before.
     fn renew(&mut self, index: usize) -> io::Result<bool> {
         let path = self.folders[index].path.clone();
-        // Above first: a folder that comes after the look at it is seen there.
         let mut above = None;
-        let mut itself = None;
-        while itself.is_none() {
+        // Until the one above is the same twice: then nothing came or went between look and watch.
+        let itself = loop {
             let nearest = path.ancestors().skip(1).find(|path| path.is_dir());
             let nearest = nearest.unwrap_or(Path::new("."));
             let seen = above.replace(nearest);
-            self.replace(
-                index,
-                |folder| &mut folder.above,
-                self.add_watch(nearest, ABOVE)?,
-            );
-            itself = self.add_watch(&path, ITSELF)?;
+            let watch = match self.add_watch(nearest, ABOVE) {
+                // A folder that may be passed but not read: what it holds is followed all the same.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+                watch => watch?,
+            };
+            self.replace(index, |folder| &mut folder.above, watch);
+            let itself = self.add_watch(&path, ITSELF)?;
             if seen == above {
-                break;
+                break itself;
             }
-        }
+        };
         Ok(self.replace(index, |folder| &mut folder.itself, itself))
     }
 
