@@ -1,0 +1,119 @@
+//! Commands that pidctl runs beside a service, with its user, environment and cwd: health checks.
+//! Ended as a family of their own at their time-out, when nobody waits for them any more, and when
+//! pidctl dies.
+
+use super::context::Act;
+use super::hunt::{self, Hunt};
+use crate::config::{Command, Schedule, StopScope};
+use crate::environment::Environment;
+use crate::family::trace::{self, Traces};
+use crate::reactor;
+use crate::sys::boot;
+use crate::sys::proc::Identity;
+use crate::sys::spawn::{self, Gate, Prepared};
+use crate::sys::wait::Exit;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+pub struct Helper {
+    pub act: Rc<Act>,
+    pub id: String,
+    pub environment: Environment,
+    /// The instance's, so that what a killed pidctl leaves is found by the next `stop`.
+    pub token: String,
+}
+
+/// Program file, argument list and environment of a command, ready to be forked.
+pub fn prepare(
+    command: &Command,
+    environment: &Environment,
+    token: OsString,
+    dies_with_us: bool,
+) -> io::Result<Prepared> {
+    let (program, argv) = match command {
+        Command::Shell(text) => (PathBuf::from("/bin/sh"), vec!["/bin/sh".into(), "-c".into(), OsString::from(text)]),
+        Command::Exec(words) => {
+            let path = environment.surroundings().search_path();
+            let found = spawn::resolve(words[0].as_ref(), &path, &environment.cwd);
+            // Not there: execve says so.
+            (found.unwrap_or_else(|| PathBuf::from(&words[0])), words.iter().map(OsString::from).collect())
+        }
+    };
+    let mut env: Vec<(OsString, OsString)> =
+        environment.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    env.push((trace::TOKEN.into(), token));
+    Prepared::new(&program, &argv, &env, &environment.cwd, environment.account.clone(), dies_with_us)
+}
+
+impl Helper {
+    /// Runs a health command: exit 0 in time is healthy.
+    pub async fn check(&self, command: &Command, timeout: Duration) -> Result<(), String> {
+        let failed = |error: io::Error| format!("the health command cannot be run: {error}");
+        let running = self.start(command).map_err(failed)?;
+        let exit = reactor::by(Instant::now() + timeout, self.act.children.exited(running.leader.pid)).await;
+        match exit {
+            Some(Exit::Code(0)) => Ok(()),
+            Some(exit) => Err(format!("the health command ended with {exit}")),
+            None => Err(format!("the health command did not end in {} s", timeout.as_secs_f64())),
+        }
+    }
+
+    fn start(&self, command: &Command) -> io::Result<Running> {
+        let helper = boot::random_token()?;
+        let folder = self.act.folder.as_ref().map_or_else(|_| PathBuf::new(), |folder| folder.path.clone());
+        let instance = if self.token.is_empty() { helper.clone() } else { self.token.clone() };
+        let token = trace::token_value(&instance, Some(&helper), &folder);
+        let prepared = prepare(command, &self.environment, token, true)?;
+        let mut gate = Gate::new()?;
+        let null = &self.act.null;
+        let leader = gate.fork(&prepared, null.as_fd(), null.as_fd(), &self.act.inherited)?;
+        self.act.children.add(leader.pid);
+        gate.open()?;
+        Ok(Running { act: self.act.clone(), id: self.id.clone(), leader, helper })
+    }
+}
+
+/// A helper at work. Dropped before its end, it is ended with all that it started.
+struct Running {
+    act: Rc<Act>,
+    id: String,
+    leader: Identity,
+    helper: String,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.act.children.exit_of(self.leader.pid).is_some() {
+            return;
+        }
+        let hunt = Hunt {
+            label: self.id.clone(),
+            traces: Traces {
+                known: vec![self.leader],
+                since: self.leader.start_time,
+                token: Some(self.helper.clone()),
+                log: None,
+                session: Some(self.leader.pid),
+            },
+            first: Vec::new(),
+            leader: Some(self.leader),
+            schedule: Schedule { steps: Vec::new() },
+            scope: StopScope::Family,
+            kill_at: None,
+            give_up_at: None,
+            recorded: false,
+            already_signalled: false,
+            why: "its health command took too long",
+        };
+        let act = self.act.clone();
+        act.unfinished.change(|count| *count += 1);
+        reactor::spawn(async move {
+            hunt::end(&act, hunt).await;
+            act.unfinished.change(|count| *count -= 1);
+        });
+    }
+}

@@ -1,0 +1,154 @@
+//! Changes of the PID folder, many services' at once: whoever wants a change hands it in, and when
+//! nobody can go on without, all of them are made in one transaction under the lock. Children forked
+//! in it pass their gate after everything about them is on disk.
+
+use crate::reactor::{self, Watch};
+use crate::state::folder::Folder;
+use crate::state::ledger::Ledger;
+use crate::sys::spawn::{ExecFailure, Gate, Stage};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+
+/// What a change may touch: the folder is locked, the records are fresh.
+pub struct Transaction<'a> {
+    pub folder: &'a Folder,
+    pub ledger: &'a mut Ledger,
+    gate: &'a mut Option<Gate>,
+    passage: &'a Rc<Passage>,
+    undo: &'a mut Vec<Box<dyn FnOnce(&Folder)>>,
+}
+
+impl Transaction<'_> {
+    /// What takes back a change of a file, should the records not come to disk.
+    pub fn on_failure(&mut self, undo: impl FnOnce(&Folder) + 'static) {
+        self.undo.push(Box::new(undo));
+    }
+
+    /// The gate of this transaction's children, and how to learn who could not pass it.
+    pub fn gate(&mut self) -> io::Result<(&mut Gate, Rc<Passage>)> {
+        if self.gate.is_none() {
+            *self.gate = Some(Gate::new()?);
+        }
+        let gate = self.gate.as_mut().ok_or(io::ErrorKind::Other)?;
+        Ok((gate, self.passage.clone()))
+    }
+}
+
+/// The way of a batch of children through their gate: known once all have exec'd or failed to.
+pub type Passage = Watch<Option<HashMap<usize, (Stage, io::Error)>>>;
+
+/// A change with its result, kept back until the records are on disk.
+trait Change {
+    fn apply(&mut self, transaction: &mut Transaction<'_>);
+    fn finish(&mut self, error: Option<&str>);
+}
+
+struct Pending<T, F> {
+    change: Option<F>,
+    result: Option<T>,
+    slot: Rc<Watch<Option<Result<T, String>>>>,
+}
+
+impl<T, F: FnOnce(&mut Transaction<'_>) -> T> Change for Pending<T, F> {
+    fn apply(&mut self, transaction: &mut Transaction<'_>) {
+        self.result = self.change.take().map(|change| change(transaction));
+    }
+
+    fn finish(&mut self, error: Option<&str>) {
+        let result = match (self.result.take(), error) {
+            (Some(result), None) => Ok(result),
+            (_, error) => Err(error.unwrap_or("not done").to_string()),
+        };
+        self.slot.change(|slot| *slot = Some(result));
+    }
+}
+
+pub struct Journal {
+    folder: Rc<Folder>,
+    queue: RefCell<Vec<Box<dyn Change>>>,
+}
+
+impl Journal {
+    pub fn new(folder: Rc<Folder>) -> Rc<Journal> {
+        Rc::new(Journal { folder, queue: RefCell::default() })
+    }
+
+    /// Makes the change with the records as they are then. The error is for people: the disk is full,
+    /// the lock is held by …; the records on disk are unchanged then, and no child has passed.
+    pub async fn update<T: 'static>(
+        self: &Rc<Self>,
+        change: impl FnOnce(&mut Transaction<'_>) -> T + 'static,
+    ) -> Result<T, String> {
+        let slot = Watch::new(None);
+        self.queue.borrow_mut().push(Box::new(Pending { change: Some(change), result: None, slot: slot.clone() }));
+        if self.queue.borrow().len() == 1 {
+            let journal = self.clone();
+            reactor::spawn(async move {
+                reactor::idle().await;
+                journal.flush();
+            });
+        }
+        slot.until(|slot| slot.is_some().then_some(())).await;
+        slot.change(Option::take).unwrap_or_else(|| Err("not done".to_string()))
+    }
+
+    fn flush(&self) {
+        let mut changes = self.queue.take();
+        let passage = Watch::new(None);
+        let mut gate = None;
+        let error = self.transact(&mut changes, &mut gate, &passage).err().map(|error| {
+            format!("{}: {error}", self.folder.path.display())
+        });
+        match gate {
+            // Dropped unopened, it ends its children without exec.
+            Some(gate) if error.is_none() => open(gate, passage),
+            _ => {}
+        }
+        changes.iter_mut().for_each(|change| change.finish(error.as_deref()));
+    }
+
+    fn transact(&self, changes: &mut [Box<dyn Change>], gate: &mut Option<Gate>, passage: &Rc<Passage>) -> io::Result<()> {
+        let _held = self.folder.lock()?;
+        let mut ledger = Ledger::read(&self.folder)?;
+        let before = ledger.entries.clone();
+        let mut undo = Vec::new();
+        for change in changes {
+            let folder = &self.folder;
+            change.apply(&mut Transaction { folder, ledger: &mut ledger, gate: &mut *gate, passage, undo: &mut undo });
+        }
+        ledger.entries.retain(|_, entry| !entry.is_empty());
+        if ledger.entries == before {
+            return Ok(());
+        }
+        ledger.write(&self.folder).inspect_err(|_| undo.into_iter().for_each(|undo| undo(&self.folder)))
+    }
+}
+
+fn open(gate: Gate, passage: Rc<Passage>) {
+    let told = passage.clone();
+    let all_failed = move |error: io::Error| {
+        // Nobody knows how far they came; their exits will tell.
+        drop(error);
+        told.change(|passage| *passage = Some(HashMap::new()));
+    };
+    let mut reports = match gate.open() {
+        Ok(reports) => reports,
+        Err(error) => return all_failed(error),
+    };
+    reactor::spawn(async move {
+        let failures = loop {
+            if let Err(error) = reactor::readable(&reports).await {
+                return all_failed(error);
+            }
+            match reports.read() {
+                Ok(None) => continue,
+                Ok(Some(failures)) => break failures,
+                Err(error) => return all_failed(error),
+            }
+        };
+        let failed = failures.into_iter().map(|ExecFailure { child, stage, error }| (child, (stage, error)));
+        passage.change(|passage| *passage = Some(failed.collect()));
+    });
+}

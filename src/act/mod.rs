@@ -1,0 +1,15 @@
+//! Doing: services are started and stopped side by side, each as one story of awaited steps.
+//! Whatever goes wrong with one is its outcome and never ends another's.
+
+pub mod children;
+pub mod context;
+pub mod helper;
+pub mod hunt;
+pub mod journal;
+pub mod launch;
+pub mod outcome;
+pub mod port;
+pub mod ready;
+pub mod start;
+pub mod stop;
+pub mod walker;

@@ -1,0 +1,73 @@
+//! Walks over /proc, shared: whoever needs one asks, and when nobody can go on without, one walk
+//! answers all. So a thousand services that end at once are proven gone by one walk.
+
+use crate::family::census::Census;
+use crate::family::trace::Traces;
+use crate::reactor::{self, Watch};
+use crate::state::folder::Folder;
+use crate::state::ledger::Ledger;
+use crate::sys::boot::Place;
+use crate::sys::proc::Stat;
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+type Answer = Rc<Watch<Option<Result<Vec<Stat>, String>>>>;
+
+pub struct Walker {
+    place: Place,
+    /// Whose records keep the instances of others apart; none where `free` works without a table.
+    folder: Option<Rc<Folder>>,
+    asked: RefCell<Vec<(Traces, Answer)>>,
+}
+
+impl Walker {
+    pub fn new(place: Place, folder: Option<Rc<Folder>>) -> Rc<Walker> {
+        Rc::new(Walker { place, folder, asked: RefCell::default() })
+    }
+
+    /// The living processes that bear these traces, by a walk that began after the call.
+    pub async fn family(self: &Rc<Self>, traces: Traces) -> Result<Vec<Stat>, String> {
+        let answer: Answer = Watch::new(None);
+        self.asked.borrow_mut().push((traces, answer.clone()));
+        if self.asked.borrow().len() == 1 {
+            let walker = self.clone();
+            reactor::spawn(async move {
+                reactor::idle().await;
+                walker.walk();
+            });
+        }
+        answer.until(|answer| answer.is_some().then_some(())).await;
+        answer.change(Option::take).unwrap_or_else(|| Err("no answer".to_string()))
+    }
+
+    fn walk(&self) {
+        let asked = self.asked.take();
+        let census = Census::take().map_err(|error| format!("/proc cannot be read: {error}"));
+        let mut traces: Vec<Traces> = asked.iter().map(|(traces, _)| traces.clone()).collect();
+        traces.extend(self.others(&traces));
+        let folder = self.folder.as_ref().map_or_else(PathBuf::new, |folder| folder.path.clone());
+        let families = census.as_ref().map(|census| census.families(&traces, &folder));
+        for (number, (_, answer)) in asked.iter().enumerate() {
+            let result = match &families {
+                Ok(families) => Ok(families[number].iter().map(|&stat| stat.clone()).collect()),
+                Err(why) => Err(String::clone(why)),
+            };
+            answer.change(|answer| *answer = Some(result));
+        }
+    }
+
+    /// The recorded instances that nobody asked for: what is theirs is nobody else's.
+    fn others(&self, asked: &[Traces]) -> Vec<Traces> {
+        let Some(ledger) = self.folder.as_ref().and_then(|folder| Ledger::read(folder).ok()) else { return Vec::new() };
+        let known: std::collections::HashSet<_> = asked.iter().flat_map(|traces| traces.known.iter().copied()).collect();
+        let tokens: std::collections::HashSet<_> = asked.iter().filter_map(|traces| traces.token.as_deref()).collect();
+        ledger
+            .entries
+            .values()
+            .filter_map(|entry| entry.instance.as_ref())
+            .filter(|instance| !tokens.contains(instance.token.as_str()) && !known.contains(&instance.leader.identity()))
+            .map(|instance| Traces::of(instance, &self.place))
+            .collect()
+    }
+}

@@ -1,0 +1,3 @@
+//! One file per subcommand: it tells that command's story and nothing else.
+
+pub mod logs;

@@ -1,0 +1,21 @@
+//! Who is whose: contract section 5, each question answered once.
+//!
+//! | question | file |
+//! |---|---|
+//! | is it the recorded process? | `verdict` |
+//! | who belongs to an instance? | `census`, by the `trace`s it left |
+//! | which processes do we hold? | `member` |
+//! | is it the program of this service? | `program`, `simple_command` |
+//! | does this one process belong to an instance? | `instance` |
+//! | who holds a port? | `holders` |
+//! | may a process that pidctl did not start be stopped, or taken for ours? | `stranger` |
+
+pub mod census;
+pub mod holders;
+pub mod instance;
+pub mod member;
+pub mod program;
+pub mod simple_command;
+pub mod stranger;
+pub mod trace;
+pub mod verdict;

@@ -1,0 +1,212 @@
+//! What is there: PID file, record and process read together, once, here. A failure is an answer
+//! (`Unknown`), so that one broken service never hides the others.
+
+use crate::config::{Service, Table};
+use crate::family::census::{self, Census};
+use crate::family::holders;
+use crate::family::stranger::{Finding, Measure};
+use crate::family::trace::Traces;
+use crate::family::verdict::{self, Verdict};
+use crate::state::folder::{Folder, Refused};
+use crate::state::ledger::Ledger;
+use crate::state::pidfile::{self, PidFile};
+use crate::state::record::Entry;
+use crate::sys::boot::Place;
+use crate::sys::pidfd::Pidfd;
+use crate::sys::proc::{self, Identity, Stat};
+use std::cell::OnceCell;
+use std::io;
+
+/// One look at a PID folder: the records as they were, and at most one walk over /proc.
+pub struct Scene<'a> {
+    pub place: &'a Place,
+    pub folder: Result<&'a Folder, String>,
+    pub ledger: Ledger,
+    /// Why the records cannot be known.
+    pub blind: Option<String>,
+    census: OnceCell<Result<Census, String>>,
+}
+
+/// What one service is, before anybody asks for its health.
+#[derive(Debug)]
+pub struct Observation {
+    pub found: Found,
+    pub pid_file: PidFile,
+    pub entry: Option<Entry>,
+    /// A living command is starting it; or stopping it.
+    pub starter_at_work: bool,
+    pub stopper_at_work: bool,
+}
+
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing of it runs, nothing is left.
+    Stopped,
+    /// A PID file, or a record, whose process is gone or another's. Says which.
+    Stale(String),
+    /// The leader lives. Not recorded: it was taken for ours by the proof for PID files without record.
+    Running { leader: Stat, recorded: bool },
+    /// The leader is gone, these are not. Oldest first.
+    Orphaned(Vec<Stat>),
+    Unknown(String),
+}
+
+impl<'a> Scene<'a> {
+    pub fn new(place: &'a Place, folder: Result<&'a Folder, &Refused>, table: &Table) -> Scene<'a> {
+        let (folder, ledger, blind) = match folder {
+            Ok(folder) => match Ledger::read(folder) {
+                Ok(ledger) => (Ok(folder), ledger, None),
+                Err(error) => (Ok(folder), Ledger::default(), Some(error.to_string())),
+            },
+            Err(Refused::Missing) => (Err(String::new()), Ledger::default(), None),
+            Err(refused) => {
+                let why = refused.about(&table.pids_dir);
+                (Err(why.clone()), Ledger::default(), Some(why))
+            }
+        };
+        Scene { place, folder, ledger, blind, census: OnceCell::new() }
+    }
+
+    /// The walk over /proc; made at the first question that needs one.
+    pub fn census(&self) -> Result<&Census, String> {
+        let census = self.census.get_or_init(|| Census::take().map_err(|error| format!("/proc cannot be read: {error}")));
+        census.as_ref().map_err(Clone::clone)
+    }
+
+    /// The living family of a recorded instance, oldest first.
+    pub fn family(&self, id: &str) -> Result<Vec<Stat>, String> {
+        let Ok(folder) = self.folder else { return Ok(Vec::new()) };
+        let mut wanted = None;
+        let mut traces = Vec::new();
+        for entry in self.ledger.entries.values() {
+            if let Some(instance) = &entry.instance {
+                if entry.id == id {
+                    wanted = Some(traces.len());
+                }
+                traces.push(Traces::of(instance, self.place));
+            }
+        }
+        let Some(wanted) = wanted else { return Ok(Vec::new()) };
+        let mut family: Vec<Stat> =
+            self.census()?.families(&traces, &folder.path)[wanted].iter().map(|&stat| stat.clone()).collect();
+        family.sort_by_key(|stat| (stat.start_time, stat.pid));
+        Ok(family)
+    }
+
+    /// What is there of one id. `service`: its entry in the table, where it has one.
+    pub fn observe(&self, id: &str, service: Option<&Service>) -> Observation {
+        let entry = self.ledger.entries.get(id).cloned();
+        let at_work = |claim: Option<&crate::state::record::Claim>| {
+            claim.is_some_and(|claim| verdict::is_at_work(claim, self.place))
+        };
+        let starter_at_work = at_work(entry.as_ref().and_then(|entry| entry.starter.as_ref()));
+        let stopper_at_work = at_work(entry.as_ref().and_then(|entry| entry.stopper.as_ref()));
+        let pid_file = match self.folder {
+            Ok(folder) => pidfile::read(folder, id),
+            Err(_) => PidFile::Missing,
+        };
+        let found = match &self.blind {
+            Some(why) => Found::Unknown(why.clone()),
+            None => self.find(id, service, entry.as_ref(), &pid_file),
+        };
+        Observation { found, pid_file, entry, starter_at_work, stopper_at_work }
+    }
+
+    fn find(&self, id: &str, service: Option<&Service>, entry: Option<&Entry>, pid_file: &PidFile) -> Found {
+        if let Some(instance) = entry.and_then(|entry| entry.instance.as_ref()) {
+            match verdict::of_leader(instance, self.place) {
+                Verdict::Ours(leader) => return Found::Running { leader, recorded: true },
+                Verdict::CannotTell(why) => return Found::Unknown(why),
+                Verdict::NotOurs => match self.family(id) {
+                    Err(why) => return Found::Unknown(why),
+                    Ok(family) if !family.is_empty() => return Found::Orphaned(family),
+                    Ok(_) => {}
+                },
+            }
+            // Where a record names that PID, the record alone decides.
+            if matches!(pid_file, PidFile::Pid { pid, .. } if *pid == instance.leader.pid) {
+                return Found::Stale(format!("PID {} is gone", instance.leader.pid));
+            }
+        }
+        match pid_file {
+            PidFile::Missing => Found::Stopped,
+            PidFile::Unknown(why) => Found::Unknown(why.clone()),
+            PidFile::Garbage(why) => Found::Stale(why.clone()),
+            PidFile::Pid { pid, written } => self.find_by_pid_file(service, *pid, *written),
+        }
+    }
+
+    fn find_by_pid_file(&self, service: Option<&Service>, pid: i32, written: std::time::SystemTime) -> Found {
+        let stat = match Pidfd::open(pid) {
+            Ok(Some((_, stat))) if stat.is_alive() => stat,
+            Ok(_) => return Found::Stale(format!("PID {pid} is gone")),
+            Err(error) => return Found::Unknown(format!("PID {pid} cannot be looked at: {error}")),
+        };
+        let another = |why: &str| Found::Stale(format!("PID {pid} ({}) is not this service: {why}", stat.comm));
+        if let Some(owner) = self.owner_of(stat.identity()) {
+            return another(&format!("it is {owner}"));
+        }
+        let Some(service) = service else { return another("the table does not know it") };
+        let measure = match Measure::new(service, self.place) {
+            Ok(measure) => measure,
+            Err(why) => return Found::Unknown(why),
+        };
+        match measure.is_service(&stat, Some(written), || holds_port(service, stat.identity())) {
+            Finding::Ours => Found::Running { leader: stat, recorded: false },
+            Finding::NotOurs(why) => another(&why),
+            Finding::CannotTell(why) => Found::Unknown(format!("PID {pid} ({}): {why}", stat.comm)),
+        }
+    }
+
+    /// The id that records this very process as its leader or member.
+    pub fn owner_of(&self, identity: Identity) -> Option<&str> {
+        self.ledger.entries.values().find_map(|entry| {
+            let instance = entry.instance.as_ref().filter(|instance| instance.leader.is_here(self.place))?;
+            let named = instance.leader.identity() == identity || instance.members().any(|member| member == identity);
+            named.then_some(entry.id.as_str())
+        })
+    }
+}
+
+/// Does the process or a descendant of it listen on the service's port?
+pub fn holds_port(service: &Service, process: Identity) -> io::Result<bool> {
+    let Some(port) = service.port else { return Ok(false) };
+    let pids: Vec<i32> = census::descendants(process)?.iter().map(|stat| stat.pid).collect();
+    holders::is_held_by(port, &pids)
+}
+
+/// Whom a family that lost its leader is led by: the oldest holder of the port that descends from no
+/// other, else the oldest process.
+pub fn new_leader(family: &[Stat], port: Option<u16>) -> Option<Identity> {
+    let pids: Vec<i32> = family.iter().map(|stat| stat.pid).collect();
+    let holding = port
+        .and_then(|port| holders::among(&holders::listeners_on(port).ok()?, &pids).ok())
+        .unwrap_or_default();
+    let parents: std::collections::HashMap<i32, i32> = family.iter().map(|stat| (stat.pid, stat.ppid)).collect();
+    let descends_from_holder = |pid: i32| {
+        let mut seen = 0;
+        let mut parent = parents.get(&pid);
+        while let Some(&pid) = parent {
+            if holding.contains(&pid) {
+                return true;
+            }
+            seen += 1;
+            parent = (seen <= family.len()).then(|| parents.get(&pid)).flatten();
+        }
+        false
+    };
+    let oldest = |stats: &mut dyn Iterator<Item = &Stat>| {
+        stats.map(Stat::identity).min_by_key(|identity| (identity.start_time, identity.pid))
+    };
+    oldest(&mut family.iter().filter(|stat| holding.contains(&stat.pid) && !descends_from_holder(stat.pid)))
+        .or_else(|| oldest(&mut family.iter()))
+}
+
+/// The leader's family as ancestry shows it; no walk. Empty when it has gone meanwhile.
+pub fn by_ancestry(leader: Identity) -> Vec<Stat> {
+    match census::descendants(leader) {
+        Ok(family) => family,
+        // A kernel without PROC_CHILDREN: the leader alone.
+        Err(_) => proc::alive(leader).ok().flatten().into_iter().collect(),
+    }
+}

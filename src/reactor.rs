@@ -1,0 +1,380 @@
+//! Many waits in one thread: futures over epoll(7) and timers, so that starting and stopping a
+//! service reads as one story while all of them go on side by side. Waking is by the event itself;
+//! nothing polls.
+//!
+//! Why not a runtime from a crate: a thread would make fork(2) unsafe, and this is all there is to it.
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+struct Reactor {
+    epoll: Epoll,
+    next: u64,
+    fds: HashMap<u64, Waker>,
+    timers: BTreeMap<(Instant, u64), Waker>,
+    /// Woken when nothing else can go on, just before the thread would block.
+    idle: Vec<Waker>,
+    tasks: HashMap<u64, Pin<Box<dyn Future<Output = ()>>>>,
+    ready: Arc<Mutex<VecDeque<u64>>>,
+}
+
+thread_local! {
+    static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
+}
+
+/// The task that `block_on` itself drives.
+const ROOT: u64 = 0;
+
+fn with<T>(f: impl FnOnce(&mut Reactor) -> T) -> T {
+    REACTOR.with(|cell| {
+        let mut slot = cell.borrow_mut();
+        let reactor = slot.get_or_insert_with(|| Reactor {
+            // Without epoll nothing can be awaited; there is nothing to fall back to.
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap_or_else(|errno| {
+                eprintln!("pidctl: cannot wait for events: {errno}");
+                std::process::exit(1)
+            }),
+            next: 1,
+            fds: HashMap::new(),
+            timers: BTreeMap::new(),
+            idle: Vec::new(),
+            tasks: HashMap::new(),
+            ready: Arc::default(),
+        });
+        f(reactor)
+    })
+}
+
+struct TaskWaker {
+    task: u64,
+    ready: Arc<Mutex<VecDeque<u64>>>,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        if let Ok(mut ready) = self.ready.lock() {
+            ready.push_back(self.task);
+        }
+    }
+}
+
+fn waker_of(task: u64) -> Waker {
+    let ready = with(|reactor| reactor.ready.clone());
+    Waker::from(Arc::new(TaskWaker { task, ready }))
+}
+
+/// Runs `root` to its end, and the tasks beside it; tasks that are left then are dropped.
+pub fn block_on<T>(root: impl Future<Output = T>) -> T {
+    let mut root = pin!(root);
+    let root_waker = waker_of(ROOT);
+    root_waker.wake_by_ref();
+    loop {
+        while let Some(task) = with(|reactor| reactor.ready.lock().ok().and_then(|mut ready| ready.pop_front())) {
+            if task == ROOT {
+                if let Poll::Ready(value) = root.as_mut().poll(&mut Context::from_waker(&root_waker)) {
+                    let left = with(|reactor| std::mem::take(&mut reactor.tasks));
+                    drop(left);
+                    return value;
+                }
+                continue;
+            }
+            // Taken out while it runs: it may spawn others.
+            let Some(mut future) = with(|reactor| reactor.tasks.remove(&task)) else { continue };
+            let waker = waker_of(task);
+            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                with(|reactor| reactor.tasks.insert(task, future));
+            }
+        }
+        let idle = with(|reactor| std::mem::take(&mut reactor.idle));
+        if idle.is_empty() {
+            wait_for_events();
+        }
+        idle.into_iter().for_each(Waker::wake);
+    }
+}
+
+fn wait_for_events() {
+    let timeout = with(|reactor| {
+        reactor.timers.keys().next().map(|(at, _)| at.saturating_duration_since(Instant::now()))
+    });
+    let timeout = match timeout {
+        None => EpollTimeout::NONE,
+        // Rounded up: waking a fraction of a millisecond early would only spin.
+        Some(left) => EpollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX),
+    };
+    let mut events = [EpollEvent::empty(); 64];
+    let count = with(|reactor| match reactor.epoll.wait(&mut events, timeout) {
+        Ok(count) => count,
+        Err(Errno::EINTR) => 0,
+        Err(errno) => {
+            eprintln!("pidctl: cannot wait for events: {errno}");
+            std::process::exit(1)
+        }
+    });
+    let woken = with(|reactor| {
+        let mut woken: Vec<Waker> = events[..count].iter().filter_map(|event| reactor.fds.remove(&event.data())).collect();
+        let now = Instant::now();
+        while let Some(entry) = reactor.timers.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            woken.push(entry.remove());
+        }
+        woken
+    });
+    woken.into_iter().for_each(Waker::wake);
+}
+
+/// What a spawned task gives, once it has ended.
+pub struct Task<T>(Rc<RefCell<TaskState<T>>>);
+
+struct TaskState<T> {
+    value: Option<T>,
+    waker: Option<Waker>,
+}
+
+/// Starts a task beside the others. Dropping the handle does not end it.
+pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
+    let state = Rc::new(RefCell::new(TaskState { value: None, waker: None }));
+    let shared = state.clone();
+    let wrapped = async move {
+        let value = future.await;
+        let mut state = shared.borrow_mut();
+        state.value = Some(value);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    };
+    let id = with(|reactor| {
+        let id = reactor.next;
+        reactor.next += 1;
+        reactor.tasks.insert(id, Box::pin(wrapped));
+        id
+    });
+    waker_of(id).wake();
+    Task(state)
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let mut state = self.0.borrow_mut();
+        match state.value.take() {
+            Some(value) => Poll::Ready(value),
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Registered in epoll for one event; taken out again when dropped.
+struct Registration<'a> {
+    fd: BorrowedFd<'a>,
+    id: u64,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        with(|reactor| {
+            reactor.fds.remove(&self.id);
+            let _ = reactor.epoll.delete(self.fd);
+        });
+    }
+}
+
+async fn ready(fd: BorrowedFd<'_>, flags: EpollFlags) -> io::Result<()> {
+    let mut registration: Option<Registration<'_>> = None;
+    poll_fn(|context| match &registration {
+        None => {
+            let added = with(|reactor| {
+                let id = reactor.next;
+                reactor.next += 1;
+                reactor.epoll.add(fd, EpollEvent::new(flags | EpollFlags::EPOLLONESHOT, id))?;
+                reactor.fds.insert(id, context.waker().clone());
+                Ok::<u64, Errno>(id)
+            });
+            match added {
+                Ok(id) => {
+                    registration = Some(Registration { fd, id });
+                    Poll::Pending
+                }
+                Err(errno) => Poll::Ready(Err(errno.into())),
+            }
+        }
+        Some(held) => with(|reactor| match reactor.fds.get_mut(&held.id) {
+            // Still waiting: only who is woken may have changed.
+            Some(waker) => {
+                waker.clone_from(context.waker());
+                Poll::Pending
+            }
+            None => Poll::Ready(Ok(())),
+        }),
+    })
+    .await
+}
+
+/// Until the descriptor is readable (a pidfd: until the process has ended). One waiter a descriptor.
+pub async fn readable(fd: impl AsFd) -> io::Result<()> {
+    ready(fd.as_fd(), EpollFlags::EPOLLIN).await
+}
+
+/// Until the descriptor is writable (a socket: until it is connected).
+pub async fn writable(fd: impl AsFd) -> io::Result<()> {
+    ready(fd.as_fd(), EpollFlags::EPOLLOUT).await
+}
+
+struct Timer((Instant, u64));
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        with(|reactor| reactor.timers.remove(&self.0));
+    }
+}
+
+pub async fn sleep_until(at: Instant) {
+    let mut timer: Option<Timer> = None;
+    poll_fn(|context| {
+        if Instant::now() >= at {
+            return Poll::Ready(());
+        }
+        with(|reactor| {
+            let key = match &timer {
+                Some(timer) => timer.0,
+                None => {
+                    let key = (at, reactor.next);
+                    reactor.next += 1;
+                    timer = Some(Timer(key));
+                    key
+                }
+            };
+            reactor.timers.insert(key, context.waker().clone());
+        });
+        Poll::Pending
+    })
+    .await;
+}
+
+pub async fn sleep(duration: Duration) {
+    sleep_until(Instant::now() + duration).await;
+}
+
+/// Until no other task can go on: whoever collects work of many tasks does it then, once for all.
+pub async fn idle() {
+    let mut asked = false;
+    poll_fn(|context| {
+        if asked {
+            return Poll::Ready(());
+        }
+        asked = true;
+        with(|reactor| reactor.idle.push(context.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Which of two came first.
+pub enum Either<A, B> {
+    First(A),
+    Second(B),
+}
+
+/// Until one of the two is done; the other is dropped. The first is asked first.
+pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
+    let mut first = pin!(first);
+    let mut second = pin!(second);
+    poll_fn(|context| {
+        if let Poll::Ready(value) = first.as_mut().poll(context) {
+            return Poll::Ready(Either::First(value));
+        }
+        second.as_mut().poll(context).map(Either::Second)
+    })
+    .await
+}
+
+/// `Some` if it is done by `deadline`.
+pub async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+    match race(future, sleep_until(deadline)).await {
+        Either::First(value) => Some(value),
+        Either::Second(()) => None,
+    }
+}
+
+/// Something that tasks wait for and others change: a value and whom to wake.
+pub struct Watch<T> {
+    value: RefCell<T>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl<T> Watch<T> {
+    pub fn new(value: T) -> Rc<Watch<T>> {
+        Rc::new(Watch { value: RefCell::new(value), wakers: RefCell::default() })
+    }
+
+    pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let result = change(&mut self.value.borrow_mut());
+        self.wakers.take().into_iter().for_each(Waker::wake);
+        result
+    }
+
+    pub fn see<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.value.borrow())
+    }
+
+    /// Until `look` finds what it wants; looked at once now, and after every change.
+    pub async fn until<R>(&self, mut look: impl FnMut(&T) -> Option<R>) -> R {
+        poll_fn(|context| match look(&self.value.borrow()) {
+            Some(found) => Poll::Ready(found),
+            None => {
+                self.wakers.borrow_mut().push(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// The raw number, for those that key by it.
+pub fn number(fd: &impl AsFd) -> i32 {
+    fd.as_fd().as_raw_fd()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_wait_side_by_side_and_wake_by_events() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let order = Watch::new(Vec::new());
+        let seen = order.clone();
+        block_on(async move {
+            let first = order.clone();
+            let reader = spawn(async move {
+                readable(&read).await.unwrap();
+                first.change(|list| list.push("read"));
+            });
+            let second = order.clone();
+            spawn(async move {
+                idle().await;
+                second.change(|list| list.push("idle"));
+                nix::unistd::write(&write, b"x").unwrap();
+            });
+            reader.await;
+            assert!(by(Instant::now(), std::future::pending::<()>()).await.is_none());
+        });
+        seen.see(|list| assert_eq!(list, &["idle", "read"]));
+    }
+}

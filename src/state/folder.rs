@@ -1,0 +1,100 @@
+//! The folder of the PID files: opened once, judged once, everything in it reached through it.
+
+use crate::sys::{files, lock};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const LOCK: &str = ".pidctl.lock";
+/// A lock is held for moments; who waits longer than this wants to know for whom.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct Folder {
+    pub path: PathBuf,
+    fd: OwnedFd,
+}
+
+#[derive(Debug)]
+pub enum Refused {
+    /// There is none yet: nothing is recorded, nothing runs.
+    Missing,
+    /// Another user could have written what is in it.
+    Untrusted(String),
+    Unreadable(io::Error),
+}
+
+impl Folder {
+    /// The folder at `path`; where the path is a link, the folder behind it is judged.
+    pub fn open(path: &Path) -> Result<Folder, Refused> {
+        let (fd, stat) = files::open_folder(path).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT) if path.symlink_metadata().is_err() => Refused::Missing,
+            _ => Refused::Unreadable(error),
+        })?;
+        if let Some(why) = files::untrusted(&stat) {
+            return Err(Refused::Untrusted(why));
+        }
+        Ok(Folder { path: path.to_path_buf(), fd })
+    }
+
+    /// Makes it (0755 whatever the umask) where it is missing.
+    pub fn open_or_make(path: &Path) -> Result<Folder, Refused> {
+        match Folder::open(path) {
+            Err(Refused::Missing) => {
+                make_folder(path).map_err(Refused::Unreadable)?;
+                Folder::open(path)
+            }
+            result => result,
+        }
+    }
+
+    /// Held until dropped; for the moments in which files change, never while a service is awaited.
+    pub fn lock(&self) -> io::Result<lock::Held> {
+        lock::take(&self.fd, LOCK, Instant::now() + LOCK_PATIENCE)
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Makes a folder and its parents, mode 0755 whatever the umask.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::create_dir(path) {
+        Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => {
+                make_folder(parent)?;
+                make_folder(path)
+            }
+            _ => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+impl Refused {
+    /// The message for the folder at `path`: what is wrong, and how to mend it.
+    pub fn about(&self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Refused::Missing => format!("{path} does not exist"),
+            Refused::Untrusted(why) => {
+                format!("{path} is refused: {why}; only you and root may be able to write it (chmod go-w {path})")
+            }
+            Refused::Unreadable(error) => format!("{path} cannot be opened: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.about(Path::new("the PID folder")))
+    }
+}

@@ -1,0 +1,67 @@
+//! All records of a PID folder in one file, a line of JSON each: one read for a thousand services,
+//! replaced whole under the lock. A damaged line counts as no record and harms no other.
+
+use super::folder::Folder;
+use super::record::Entry;
+use crate::sys::files::{self, Suspect};
+use std::collections::BTreeMap;
+use std::io;
+
+const NAME: &str = ".pidctl.records";
+/// Far beyond what a folder of services needs; a larger file is not read whole.
+const LIMIT: usize = 64 << 20;
+
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub entries: BTreeMap<String, Entry>,
+    /// What was wrong with the file, for the user.
+    pub warnings: Vec<String>,
+}
+
+impl Ledger {
+    /// An error means that the records cannot be known: no process may be judged by their absence.
+    pub fn read(folder: &Folder) -> io::Result<Ledger> {
+        let refused = |why: String| {
+            let path = folder.path.join(NAME);
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} is refused: {why}", path.display())))
+        };
+        match files::read_suspiciously(folder, NAME, LIMIT) {
+            Ok(Suspect::Missing) => Ok(Ledger::default()),
+            Ok(Suspect::NotRegular(kind)) => refused(format!("it is {}", kind.name())),
+            Ok(Suspect::Untrusted(why)) => refused(why),
+            Ok(Suspect::Content(content, _)) => Ok(Ledger::parse(&content)),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", folder.path.join(NAME).display()))),
+        }
+    }
+
+    pub fn parse(content: &[u8]) -> Ledger {
+        let mut ledger = Ledger::default();
+        let mut damaged = 0;
+        for line in content.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+            match serde_json::from_slice::<Entry>(line) {
+                Ok(entry) if files::is_plain_name(entry.id.as_ref()) => {
+                    ledger.entries.insert(entry.id.clone(), entry);
+                }
+                _ => damaged += 1,
+            }
+        }
+        if damaged > 0 {
+            ledger.warnings.push(format!("{NAME}: {damaged} damaged record(s) count as none"));
+        }
+        ledger
+    }
+
+    pub fn write(&self, folder: &Folder) -> io::Result<()> {
+        let mut content = Vec::with_capacity(self.entries.len() * 640);
+        for entry in self.entries.values() {
+            serde_json::to_writer(&mut content, entry)?;
+            content.push(b'\n');
+        }
+        files::replace(folder, NAME, &content, 0o644)
+    }
+
+    /// The entry of `id`, made for `table` where there is none.
+    pub fn entry(&mut self, id: &str, table: &std::path::Path) -> &mut Entry {
+        self.entries.entry(id.to_string()).or_insert_with(|| Entry::new(id, table))
+    }
+}

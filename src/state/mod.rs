@@ -1,0 +1,6 @@
+//! What pidctl keeps in `pids/`: PID files, and in dot files what it remembers besides.
+
+pub mod folder;
+pub mod ledger;
+pub mod pidfile;
+pub mod record;

@@ -1,0 +1,163 @@
+//! Files that somebody else may have put there: opened without following links and without
+//! blocking, judged by what was opened, replaced by rename.
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, fstat};
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+/// What stands at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Regular,
+    Folder,
+    Fifo,
+    Socket,
+    Device,
+    Link,
+}
+
+impl Kind {
+    pub fn of(stat: &FileStat) -> Kind {
+        match stat.st_mode & libc::S_IFMT {
+            libc::S_IFREG => Kind::Regular,
+            libc::S_IFDIR => Kind::Folder,
+            libc::S_IFIFO => Kind::Fifo,
+            libc::S_IFSOCK => Kind::Socket,
+            libc::S_IFLNK => Kind::Link,
+            _ => Kind::Device,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Regular => "a regular file",
+            Kind::Folder => "a folder",
+            Kind::Fifo => "a FIFO",
+            Kind::Socket => "a socket",
+            Kind::Device => "a device",
+            Kind::Link => "a link",
+        }
+    }
+}
+
+/// Could another user than the caller and root have written it? Says who or how.
+pub fn untrusted(stat: &FileStat) -> Option<String> {
+    let me = nix::unistd::geteuid().as_raw();
+    if stat.st_uid != me && stat.st_uid != 0 {
+        return Some(format!("it belongs to user {}", crate::sys::users::name_of(stat.st_uid)));
+    }
+    (stat.st_mode & 0o022 != 0)
+        .then(|| format!("group or others may write it (mode {:04o})", stat.st_mode & 0o7777))
+}
+
+/// A file read under suspicion.
+#[derive(Debug)]
+pub enum Suspect {
+    Missing,
+    /// Not a regular file; nothing was read.
+    NotRegular(Kind),
+    /// Another user could have written it.
+    Untrusted(String),
+    /// The first `limit` bytes.
+    Content(Vec<u8>, FileStat),
+}
+
+/// Reads at most `limit` bytes of `name` in `folder`, never blocking, never through a link.
+pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Result<Suspect> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let fd = match openat(&folder, name, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(nix::errno::Errno::ENOENT) => return Ok(Suspect::Missing),
+        Err(errno) => {
+            // A link answers ELOOP, a socket ENXIO, a file without permission EACCES: look at it from outside.
+            return match kind_at(&folder, name)? {
+                None => Ok(Suspect::Missing),
+                Some(Kind::Regular) => Err(errno.into()),
+                Some(kind) => Ok(Suspect::NotRegular(kind)),
+            };
+        }
+    };
+    let stat = fstat(&fd)?;
+    match Kind::of(&stat) {
+        Kind::Regular => {}
+        kind => return Ok(Suspect::NotRegular(kind)),
+    }
+    if let Some(why) = untrusted(&stat) {
+        return Ok(Suspect::Untrusted(why));
+    }
+    let mut content = Vec::new();
+    std::fs::File::from(fd).take(limit as u64).read_to_end(&mut content)?;
+    Ok(Suspect::Content(content, stat))
+}
+
+/// What stands at that name, links not followed; `None`: nothing.
+pub fn kind_at(folder: impl AsFd, name: &str) -> io::Result<Option<Kind>> {
+    match nix::sys::stat::fstatat(folder, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Kind::of(&stat))),
+        Err(nix::errno::Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Writes `content` aside and renames it over `name`: readers see the old or the new, never a part.
+/// The mode holds whatever the umask.
+pub fn replace(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
+    let aside = format!(".{name}.{}.new", std::process::id());
+    let result = write_aside(&folder, &aside, content, mode)
+        .and_then(|()| Ok(nix::fcntl::renameat(&folder, aside.as_str(), &folder, name)?));
+    if result.is_err() {
+        let _ = remove(&folder, &aside);
+    }
+    result
+}
+
+fn write_aside(folder: &impl AsFd, aside: &str, content: &[u8], mode: u32) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(mode);
+    let fd = match openat(folder, aside, flags, mode) {
+        Err(nix::errno::Errno::EEXIST) => {
+            // Left by a command of our PID that was killed; PIDs are reused.
+            remove(folder, aside)?;
+            openat(folder, aside, flags, mode)?
+        }
+        result => result?,
+    };
+    let mut file = std::fs::File::from(fd);
+    if fstat(&file)?.st_mode & 0o7777 != mode.bits() {
+        nix::sys::stat::fchmod(&file, mode)?;
+    }
+    file.write_all(content)
+}
+
+/// Removes a name; that it was missing already is fine.
+pub fn remove(folder: impl AsFd, name: &str) -> io::Result<()> {
+    match nix::unistd::unlinkat(folder, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Opens a folder for the `…at` calls. A link at the end of the path is followed: the folder behind
+/// it is what is judged.
+pub fn open_folder(path: &Path) -> io::Result<(OwnedFd, FileStat)> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+    let stat = fstat(&fd)?;
+    Ok((fd, stat))
+}
+
+/// The names in an open folder, `.` and `..` left out.
+pub fn names(folder: &OwnedFd) -> io::Result<Vec<std::ffi::OsString>> {
+    std::fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect()
+}
+
+/// A name that cannot leave its folder.
+pub fn is_plain_name(name: &OsStr) -> bool {
+    let bytes = name.as_encoded_bytes();
+    !bytes.is_empty() && !bytes.contains(&b'/') && bytes != b"." && bytes != b".."
+}

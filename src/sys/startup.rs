@@ -1,0 +1,84 @@
+//! pidctl's own process before anything else: whatever the caller left it with is put right, so that
+//! neither pidctl nor a service of its suffers from nohup, cron, a closed stdout or a leaked descriptor.
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+use nix::sys::stat::Mode;
+use std::io;
+use std::os::fd::IntoRawFd;
+
+/// What the caller had and a service shall have again.
+#[derive(Clone, Copy, Debug)]
+pub struct Inherited {
+    /// Soft and hard limit of open files; pidctl raises its own soft one.
+    pub nofile: Option<(rlim_t, rlim_t)>,
+}
+
+pub fn prepare() -> io::Result<Inherited> {
+    open_standard_descriptors()?;
+    close_on_exec_from(3);
+    reset_dispositions();
+    Ok(Inherited { nofile: raise_nofile() })
+}
+
+/// A closed 0, 1 or 2 would be given to the next file that is opened: a log, say.
+fn open_standard_descriptors() -> io::Result<()> {
+    loop {
+        let fd = open("/dev/null", OFlag::O_RDWR, Mode::empty())?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
+        if number > 2 {
+            return Ok(());
+        }
+        // Stays open for good, in the place of the one that was closed.
+        let _ = fd.into_raw_fd();
+    }
+}
+
+/// Descriptors that leaked into us (cron, `flock 9>lock`, make's jobserver) end at our exec.
+fn close_on_exec_from(first: u32) {
+    // SAFETY: changes flags of descriptors only; no memory is passed.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if done == 0 {
+        return;
+    }
+    // Before Linux 5.11: one by one.
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    for fd in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if fd >= first as i32 {
+            // SAFETY: sets a flag of a descriptor; one that is closed by now answers EBADF.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+}
+
+/// Default for all but SIGPIPE (a closed pipe is an error value here, not a death) and SIGHUP (the
+/// end of a terminal ends no command halfway); nothing blocked. An ignored SIGCHLD would lose exit
+/// statuses, a blocked SIGINT the user's Ctrl-C.
+fn reset_dispositions() {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in nix::sys::signal::Signal::iterator() {
+        use nix::sys::signal::Signal::{SIGHUP, SIGKILL, SIGPIPE, SIGSTOP};
+        let action = match signal {
+            SIGKILL | SIGSTOP => continue,
+            SIGPIPE | SIGHUP => &ignore,
+            _ => &default,
+        };
+        // SAFETY: default and ignore run no code of ours.
+        let _ = unsafe { sigaction(signal, action) };
+    }
+    for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // SAFETY: as above, for the numbers that nix has no names for.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    let _ = SigSet::empty().thread_set_mask();
+}
+
+fn raise_nofile() -> Option<(rlim_t, rlim_t)> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok()?;
+    }
+    Some((soft, hard))
+}
