@@ -4,8 +4,9 @@ use crate::act::helper::Helper;
 use crate::config::{Health, HttpCheck};
 use crate::family::holders;
 use crate::reactor;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, connect, socket};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -108,7 +109,11 @@ async fn request(address: SocketAddr, check: &HttpCheck) -> io::Result<Option<u1
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(family, SockType::Stream, flags, None)?;
-    match connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(address)) {
+    let connected = match address {
+        SocketAddr::V4(address) => connect(fd.as_raw_fd(), &SockaddrIn::from(address)),
+        SocketAddr::V6(address) => connect(fd.as_raw_fd(), &SockaddrIn6::from(address)),
+    };
+    match connected {
         Ok(()) => {}
         Err(nix::errno::Errno::EINPROGRESS) => reactor::writable(&fd).await?,
         Err(errno) => return Err(errno.into()),

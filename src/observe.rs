@@ -67,6 +67,11 @@ impl<'a> Scene<'a> {
         Scene { place, folder, ledger, blind, census: OnceCell::new() }
     }
 
+    /// With records that were just read under the lock.
+    pub fn with(place: &'a Place, folder: &'a Folder, ledger: Ledger) -> Scene<'a> {
+        Scene { place, folder: Ok(folder), ledger, blind: None, census: OnceCell::new() }
+    }
+
     /// The walk over /proc; made at the first question that needs one.
     pub fn census(&self) -> Result<&Census, String> {
         let census = self.census.get_or_init(|| Census::take().map_err(|error| format!("/proc cannot be read: {error}")));
@@ -173,6 +178,12 @@ pub fn holds_port(service: &Service, process: Identity) -> io::Result<bool> {
     let Some(port) = service.port else { return Ok(false) };
     let pids: Vec<i32> = census::descendants(process)?.iter().map(|stat| stat.pid).collect();
     holders::is_held_by(port, &pids)
+}
+
+/// May a family that has lost its leader be a command that went to the background? Its health must be
+/// able to tell it from the leavings of a crash.
+pub fn may_be_followed(service: &Service) -> bool {
+    service.daemonizes || service.health != crate::config::Health::None
 }
 
 /// Whom a family that lost its leader is led by: the oldest holder of the port that descends from no

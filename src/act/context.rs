@@ -4,7 +4,8 @@ use super::children::{self, Children, Interrupts};
 use super::journal::Journal;
 use super::walker::Walker;
 use crate::config::Table;
-use crate::events::{Event, EventKind, EventLog};
+use crate::events::write::EventLog;
+use crate::events::{Event, EventKind};
 use crate::reactor::{self, Either, Watch};
 use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
@@ -203,7 +204,8 @@ impl Act {
 
     pub fn flush_events(&self) {
         self.flush_asked.set(false);
-        if let Some(warning) = self.events.borrow_mut().flush() {
+        let warning = self.events.borrow_mut().flush();
+        if let Some(warning) = warning {
             crate::report::warn(&warning);
         }
     }

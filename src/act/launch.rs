@@ -77,11 +77,12 @@ pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Running, NotRun
         }
         let null = shared.null.as_fd();
         let what = |error: io::Error| NotRun::Failed(format!("cannot be forked: {error}"));
+        let folder = transaction.folder;
         let (gate, passage) = transaction.gate().map_err(what)?;
         let number = gate.next_child();
         let leader = gate.fork(&prepared, null, file.as_fd(), &shared.inherited).map_err(what)?;
         shared.children.add(leader.pid);
-        if let Err(error) = pidfile::write(transaction.folder, &id, leader.pid) {
+        if let Err(error) = pidfile::write(folder, &id, leader.pid) {
             gate.turn_away(leader.pid);
             return Err(NotRun::Failed(format!("{}: {error}", pidfile::name(&id))));
         }

@@ -2,14 +2,23 @@
 //! It imports nothing from above.
 #![allow(unsafe_code)]
 
+pub mod boot;
 pub mod cgroup;
 pub mod fds;
+pub mod files;
 pub mod holders;
 mod inet_diag;
 pub mod interrupt;
 pub mod listeners;
 pub mod local_time;
+pub mod lock;
 pub mod manager;
 mod netlink;
+pub mod pidfd;
+pub mod proc;
 mod procnet;
 pub mod signal;
+pub mod spawn;
+pub mod startup;
+pub mod users;
+pub mod wait;
