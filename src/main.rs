@@ -1,4 +1,6 @@
+#![allow(dead_code)]
 mod config;
+mod export;
 mod sys;
 
 fn main() {}
