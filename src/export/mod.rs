@@ -1,6 +1,7 @@
 //! How would another supervisor run this table? What the formats share: names, argument vectors,
 //! the environment, and how "ready" is asked for without pidctl.
 
+pub mod nomad;
 pub mod quote;
 #[cfg(test)]
 mod sample;
@@ -229,7 +230,9 @@ mod tests {
             let table = sample::table(vec![service]);
             let systemd =
                 systemd::units(&table, &sample::systemd(false)).map_err(|e| format!("{e:#}"));
+            let nomad = nomad::job(&table, &sample::nomad()).map_err(|e| format!("{e:#}"));
             assert!(systemd.is_err_and(|e| e.contains("`api`")), "{index}");
+            assert!(nomad.is_err_and(|e| e.contains("`api`")), "{index}");
         }
     }
 

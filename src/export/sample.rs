@@ -1,6 +1,6 @@
 //! Tables made by hand for the tests of the exports.
 
-use super::{Caller, systemd};
+use super::{Caller, nomad, systemd};
 use crate::config::{Command, Health, Schedule, Service, StopScope, Table, Takeover};
 use crate::sys::signal::Signal;
 use std::path::PathBuf;
@@ -64,6 +64,14 @@ pub fn systemd(user: bool) -> systemd::Options {
     systemd::Options {
         user,
         prefix: "shop".to_owned(),
+        caller: caller(),
+    }
+}
+
+pub fn nomad() -> nomad::Options {
+    nomad::Options {
+        prefix: "shop".to_owned(),
+        isolated: false,
         caller: caller(),
     }
 }
