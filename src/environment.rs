@@ -26,8 +26,9 @@ impl Environment {
     /// The caller's variables, over them those of the user it runs as, of `env_file`, of `env`, and
     /// pidctl's own. The error names what is missing.
     pub fn of(service: &Service) -> Result<Environment, String> {
-        let mut variables: HashMap<OsString, OsString> =
-            std::env::vars_os().filter(|(name, _)| !NOT_FOR_SERVICES.iter().any(|other| name == other)).collect();
+        let mut variables: HashMap<OsString, OsString> = std::env::vars_os()
+            .filter(|(name, _)| !NOT_FOR_SERVICES.iter().any(|other| name == other))
+            .collect();
         let account = match &service.user {
             None => None,
             Some(user) => Some(account_of(user)?),
@@ -43,24 +44,43 @@ impl Environment {
             }
         }
         for file in &service.env_files {
-            let pairs = env_file::load(file).map_err(|error| error.to_string().trim_end().to_string())?;
-            variables.extend(pairs.into_iter().map(|(name, value)| (name.into(), value.into())));
+            let pairs =
+                env_file::load(file).map_err(|error| error.to_string().trim_end().to_string())?;
+            variables.extend(
+                pairs
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value.into())),
+            );
         }
-        variables.extend(service.env.iter().map(|(name, value)| (name.into(), value.into())));
+        variables.extend(
+            service
+                .env
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        );
         if let Some(port) = service.port {
             variables.insert("PORT".into(), port.to_string().into());
         }
         variables.insert("PIDCTL_SERVICE".into(), service.id.clone().into());
-        Ok(Environment { variables, account, cwd: service.cwd.clone() })
+        Ok(Environment {
+            variables,
+            account,
+            cwd: service.cwd.clone(),
+        })
     }
 
     pub fn surroundings(&self) -> Surroundings<'_> {
-        Surroundings { env: &self.variables, cwd: &self.cwd }
+        Surroundings {
+            env: &self.variables,
+            cwd: &self.cwd,
+        }
     }
 
     /// The user whose processes these are.
     pub fn uid(&self) -> u32 {
-        self.account.as_ref().map_or_else(boot::euid, |account| account.uid)
+        self.account
+            .as_ref()
+            .map_or_else(boot::euid, |account| account.uid)
     }
 
     pub fn program(&self, service: &Service) -> Option<Program> {
@@ -73,16 +93,24 @@ impl Environment {
             return Err(format!("its cwd {} is no folder", self.cwd.display()));
         }
         let surroundings = self.surroundings();
-        let Some(words) = program::words(&service.command, &surroundings) else { return Ok(()) };
+        let Some(words) = program::words(&service.command, &surroundings) else {
+            return Ok(());
+        };
         let path = surroundings.search_path();
         if crate::sys::spawn::resolve(&words[0], &path, &self.cwd).is_some() {
             return Ok(());
         }
         let word = words[0].to_string_lossy();
         Err(if word.contains('/') {
-            format!("command not found: {word} (no executable file there; cwd is {})", self.cwd.display())
+            format!(
+                "command not found: {word} (no executable file there; cwd is {})",
+                self.cwd.display()
+            )
         } else {
-            format!("command not found: {word}; searched PATH={}", path.to_string_lossy())
+            format!(
+                "command not found: {word}; searched PATH={}",
+                path.to_string_lossy()
+            )
         })
     }
 }
@@ -92,21 +120,34 @@ fn account_of(user: &str) -> Result<Account, String> {
         .map_err(|error| format!("user {user} cannot be looked up: {error}"))?
         .ok_or_else(|| format!("user {user} does not exist"))?;
     if boot::euid() != 0 && account.uid != boot::euid() {
-        return Err(format!("user = \"{user}\": only root may run a service as another user"));
+        return Err(format!(
+            "user = \"{user}\": only root may run a service as another user"
+        ));
     }
     Ok(account)
 }
 
 /// The uid a service runs as, without reading its files.
 pub fn uid_of(service: &Service) -> Result<u32, String> {
-    service.user.as_deref().map_or_else(|| Ok(boot::euid()), |user| account_of(user).map(|account| account.uid))
+    service.user.as_deref().map_or_else(
+        || Ok(boot::euid()),
+        |user| account_of(user).map(|account| account.uid),
+    )
 }
 
 /// Changes when the part of the table's entry changes that a running instance was started from.
 pub fn digest(table: &Table, service: &Service) -> u64 {
     let mut hasher = DefaultHasher::new();
     format!("{:?}", service.command).hash(&mut hasher);
-    (&service.port, &service.cwd, &service.env, &service.env_files, &service.user, service.daemonizes).hash(&mut hasher);
+    (
+        &service.port,
+        &service.cwd,
+        &service.env,
+        &service.env_files,
+        &service.user,
+        service.daemonizes,
+    )
+        .hash(&mut hasher);
     table.file.hash(&mut hasher);
     hasher.finish()
 }

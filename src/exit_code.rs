@@ -42,19 +42,34 @@ impl ExitCode {
     }
 
     pub fn of_starts(started: &[Started]) -> ExitCode {
-        let failed = |started: &Started| matches!(started.outcome, StartOutcome::Failed | StartOutcome::Skipped);
-        if started.iter().any(failed) { ExitCode::Failed } else { ExitCode::Done }
+        let failed = |started: &Started| {
+            matches!(
+                started.outcome,
+                StartOutcome::Failed | StartOutcome::Skipped
+            )
+        };
+        if started.iter().any(failed) {
+            ExitCode::Failed
+        } else {
+            ExitCode::Done
+        }
     }
 
     pub fn of_stops(stopped: &[Stopped]) -> ExitCode {
         let failed = |stopped: &Stopped| stopped.outcome == StopOutcome::Failed;
-        if stopped.iter().any(failed) { ExitCode::Failed } else { ExitCode::Done }
+        if stopped.iter().any(failed) {
+            ExitCode::Failed
+        } else {
+            ExitCode::Done
+        }
     }
 
     /// The graver of two.
     pub fn and(self, other: ExitCode) -> ExitCode {
         match (self, other) {
-            (ExitCode::Interrupted(number), _) | (_, ExitCode::Interrupted(number)) => ExitCode::Interrupted(number),
+            (ExitCode::Interrupted(number), _) | (_, ExitCode::Interrupted(number)) => {
+                ExitCode::Interrupted(number)
+            }
             (ExitCode::Done, other) => other,
             (one, _) => one,
         }
@@ -73,7 +88,10 @@ mod tests {
 
     #[test]
     fn an_interrupt_is_told_before_a_failure() {
-        assert_eq!(ExitCode::Failed.and(ExitCode::Interrupted(143)).number(), 143);
+        assert_eq!(
+            ExitCode::Failed.and(ExitCode::Interrupted(143)).number(),
+            143
+        );
         assert_eq!(ExitCode::Done.and(ExitCode::Failed).number(), 1);
         assert_eq!(ExitCode::Done.and(ExitCode::Done).number(), 0);
     }

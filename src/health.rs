@@ -4,10 +4,12 @@ use crate::act::helper::Helper;
 use crate::config::{Health, HttpCheck};
 use crate::family::holders;
 use crate::reactor;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, connect, socket,
+};
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// What a probe needs to know of the instance.
@@ -31,10 +33,16 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
             }
             match reactor::by(Instant::now() + check.timeout, get_any(check)).await {
                 Some(result) => result,
-                None => Err(format!("no answer from {} in {}", url(check), seconds(check.timeout))),
+                None => Err(format!(
+                    "no answer from {} in {}",
+                    url(check),
+                    seconds(check.timeout)
+                )),
             }
         }
-        Health::Command { command, timeout, .. } => match patient.helper {
+        Health::Command {
+            command, timeout, ..
+        } => match patient.helper {
             Some(helper) => helper.check(command, *timeout).await,
             None => Err("its environment cannot be made".to_string()),
         },
@@ -42,13 +50,18 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
 }
 
 fn listens(patient: &Patient<'_>) -> Result<(), String> {
-    let Some(port) = patient.port else { return Err("it has no port".to_string()) };
+    let Some(port) = patient.port else {
+        return Err("it has no port".to_string());
+    };
     let failed = |error: io::Error| format!("port {port} cannot be looked at: {error}");
     let listeners = holders::listeners_on(port).map_err(failed)?;
     if listeners.is_empty() {
         return Err(format!("nobody listens on port {port} yet"));
     }
-    match holders::among(&listeners, patient.family).map_err(failed)?.is_empty() {
+    match holders::among(&listeners, patient.family)
+        .map_err(failed)?
+        .is_empty()
+    {
         false => Ok(()),
         // The sockets of another user's process cannot be read without CAP_SYS_PTRACE; then the
         // listener's uid decides.
@@ -65,7 +78,10 @@ fn unreadable_but_theirs(listeners: &[crate::sys::listeners::Listener], family: 
 }
 
 fn is_local(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified())
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
 fn seconds(duration: Duration) -> String {
@@ -79,10 +95,16 @@ fn url(check: &HttpCheck) -> String {
 /// `localhost` means both loopbacks: either may answer.
 async fn get_any(check: &HttpCheck) -> Result<(), String> {
     let addresses: Vec<SocketAddr> = if check.host == "localhost" {
-        vec![(Ipv4Addr::LOCALHOST, check.port).into(), (Ipv6Addr::LOCALHOST, check.port).into()]
+        vec![
+            (Ipv4Addr::LOCALHOST, check.port).into(),
+            (Ipv6Addr::LOCALHOST, check.port).into(),
+        ]
     } else {
         let host = check.host.trim_start_matches('[').trim_end_matches(']');
-        (host, check.port).to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.collect()
+        (host, check.port)
+            .to_socket_addrs()
+            .map_err(|error| format!("{host}: {error}"))?
+            .collect()
     };
     let mut last = Err(format!("{} has no address", check.host));
     for address in addresses {
@@ -106,7 +128,11 @@ async fn get(address: SocketAddr, check: &HttpCheck) -> Result<(), String> {
 
 /// The status code of one GET; `None` where the answer is no HTTP.
 async fn request(address: SocketAddr, check: &HttpCheck) -> io::Result<Option<u16>> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(family, SockType::Stream, flags, None)?;
     let connected = match address {
@@ -122,7 +148,11 @@ async fn request(address: SocketAddr, check: &HttpCheck) -> io::Result<Option<u1
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
-    let host = if check.host.contains(':') && !check.host.starts_with('[') { format!("[{}]", check.host) } else { check.host.clone() };
+    let host = if check.host.contains(':') && !check.host.starts_with('[') {
+        format!("[{}]", check.host)
+    } else {
+        check.host.clone()
+    };
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {host}:{}\r\nUser-Agent: pidctl\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         check.path, check.port
@@ -135,7 +165,9 @@ async fn request(address: SocketAddr, check: &HttpCheck) -> io::Result<Option<u1
         match stream.read(&mut part) {
             Ok(0) => break,
             Ok(count) => answer.extend_from_slice(&part[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => reactor::readable(&stream).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                reactor::readable(&stream).await?
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -152,7 +184,10 @@ fn status_code(answer: &[u8]) -> Option<u16> {
 
 /// Probes again and again, at first in quick succession, until it is healthy. `last` is kept up to
 /// date with why it is not.
-pub async fn until_healthy(mut attempt: impl AsyncFnMut() -> Result<(), String>, last: &std::cell::RefCell<String>) {
+pub async fn until_healthy(
+    mut attempt: impl AsyncFnMut() -> Result<(), String>,
+    last: &std::cell::RefCell<String>,
+) {
     let mut pause = Duration::from_millis(2);
     loop {
         match attempt().await {
@@ -170,9 +205,18 @@ mod tests {
 
     #[test]
     fn the_status_line() {
-        assert_eq!(status_code(b"HTTP/1.1 204 No Content\r\nX: y\r\n"), Some(204));
+        assert_eq!(
+            status_code(b"HTTP/1.1 204 No Content\r\nX: y\r\n"),
+            Some(204)
+        );
         assert_eq!(status_code(b"HTTP/1.0 503\r\n"), Some(503));
-        for garbage in [&b""[..], b"SSH-2.0-x\r\n", b"HTTP/1.1", b"HTTP/1.1 abc\r\n", b"\xff\xfe"] {
+        for garbage in [
+            &b""[..],
+            b"SSH-2.0-x\r\n",
+            b"HTTP/1.1",
+            b"HTTP/1.1 abc\r\n",
+            b"\xff\xfe",
+        ] {
             assert_eq!(status_code(garbage), None);
         }
     }

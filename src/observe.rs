@@ -45,7 +45,10 @@ pub enum Found {
     /// A PID file, or a record, whose process is gone or another's. Says which.
     Stale(String),
     /// The leader lives. Not recorded: it was taken for ours by the proof for PID files without record.
-    Running { leader: Stat, recorded: bool },
+    Running {
+        leader: Stat,
+        recorded: bool,
+    },
     /// The leader is gone, these are not. Oldest first.
     Orphaned(Vec<Stat>),
     Unknown(String),
@@ -64,23 +67,39 @@ impl<'a> Scene<'a> {
                 (Err(why.clone()), Ledger::default(), Some(why))
             }
         };
-        Scene { place, folder, ledger, blind, census: OnceCell::new() }
+        Scene {
+            place,
+            folder,
+            ledger,
+            blind,
+            census: OnceCell::new(),
+        }
     }
 
     /// With records that were just read under the lock.
     pub fn with(place: &'a Place, folder: &'a Folder, ledger: Ledger) -> Scene<'a> {
-        Scene { place, folder: Ok(folder), ledger, blind: None, census: OnceCell::new() }
+        Scene {
+            place,
+            folder: Ok(folder),
+            ledger,
+            blind: None,
+            census: OnceCell::new(),
+        }
     }
 
     /// The walk over /proc; made at the first question that needs one.
     pub fn census(&self) -> Result<&Census, String> {
-        let census = self.census.get_or_init(|| Census::take().map_err(|error| format!("/proc cannot be read: {error}")));
+        let census = self.census.get_or_init(|| {
+            Census::take().map_err(|error| format!("/proc cannot be read: {error}"))
+        });
         census.as_ref().map_err(Clone::clone)
     }
 
     /// The living family of a recorded instance, oldest first.
     pub fn family(&self, id: &str) -> Result<Vec<Stat>, String> {
-        let Ok(folder) = self.folder else { return Ok(Vec::new()) };
+        let Ok(folder) = self.folder else {
+            return Ok(Vec::new());
+        };
         let mut wanted = None;
         let mut traces = Vec::new();
         for entry in self.ledger.entries.values() {
@@ -91,9 +110,13 @@ impl<'a> Scene<'a> {
                 traces.push(Traces::of(instance, self.place));
             }
         }
-        let Some(wanted) = wanted else { return Ok(Vec::new()) };
-        let mut family: Vec<Stat> =
-            self.census()?.families(&traces, &folder.path)[wanted].iter().map(|&stat| stat.clone()).collect();
+        let Some(wanted) = wanted else {
+            return Ok(Vec::new());
+        };
+        let mut family: Vec<Stat> = self.census()?.families(&traces, &folder.path)[wanted]
+            .iter()
+            .map(|&stat| stat.clone())
+            .collect();
         family.sort_by_key(|stat| (stat.start_time, stat.pid));
         Ok(family)
     }
@@ -114,13 +137,30 @@ impl<'a> Scene<'a> {
             Some(why) => Found::Unknown(why.clone()),
             None => self.find(id, service, entry.as_ref(), &pid_file),
         };
-        Observation { found, pid_file, entry, starter_at_work, stopper_at_work }
+        Observation {
+            found,
+            pid_file,
+            entry,
+            starter_at_work,
+            stopper_at_work,
+        }
     }
 
-    fn find(&self, id: &str, service: Option<&Service>, entry: Option<&Entry>, pid_file: &PidFile) -> Found {
+    fn find(
+        &self,
+        id: &str,
+        service: Option<&Service>,
+        entry: Option<&Entry>,
+        pid_file: &PidFile,
+    ) -> Found {
         if let Some(instance) = entry.and_then(|entry| entry.instance.as_ref()) {
             match verdict::of_leader(instance, self.place) {
-                Verdict::Ours(leader) => return Found::Running { leader, recorded: true },
+                Verdict::Ours(leader) => {
+                    return Found::Running {
+                        leader,
+                        recorded: true,
+                    };
+                }
                 Verdict::CannotTell(why) => return Found::Unknown(why),
                 Verdict::NotOurs => match self.family(id) {
                     Err(why) => return Found::Unknown(why),
@@ -141,23 +181,40 @@ impl<'a> Scene<'a> {
         }
     }
 
-    fn find_by_pid_file(&self, service: Option<&Service>, pid: i32, written: std::time::SystemTime) -> Found {
+    fn find_by_pid_file(
+        &self,
+        service: Option<&Service>,
+        pid: i32,
+        written: std::time::SystemTime,
+    ) -> Found {
         let stat = match Pidfd::open(pid) {
             Ok(Some((_, stat))) if stat.is_alive() => stat,
             Ok(_) => return Found::Stale(format!("PID {pid} is gone")),
             Err(error) => return Found::Unknown(format!("PID {pid} cannot be looked at: {error}")),
         };
-        let another = |why: &str| Found::Stale(format!("PID {pid} ({}) is not this service: {why}", stat.comm));
+        let another = |why: &str| {
+            Found::Stale(format!(
+                "PID {pid} ({}) is not this service: {why}",
+                stat.comm
+            ))
+        };
         if let Some(owner) = self.owner_of(stat.identity()) {
             return another(&format!("it is {owner}"));
         }
-        let Some(service) = service else { return another("the table does not know it") };
+        let Some(service) = service else {
+            return another("the table does not know it");
+        };
         let measure = match Measure::new(service, self.place) {
             Ok(measure) => measure,
             Err(why) => return Found::Unknown(why),
         };
-        match measure.is_service(&stat, Some(written), || holds_port(service, stat.identity())) {
-            Finding::Ours => Found::Running { leader: stat, recorded: false },
+        match measure.is_service(&stat, Some(written), || {
+            holds_port(service, stat.identity())
+        }) {
+            Finding::Ours => Found::Running {
+                leader: stat,
+                recorded: false,
+            },
             Finding::NotOurs(why) => another(&why),
             Finding::CannotTell(why) => Found::Unknown(format!("PID {pid} ({}): {why}", stat.comm)),
         }
@@ -166,8 +223,12 @@ impl<'a> Scene<'a> {
     /// The id that records this very process as its leader or member.
     pub fn owner_of(&self, identity: Identity) -> Option<&str> {
         self.ledger.entries.values().find_map(|entry| {
-            let instance = entry.instance.as_ref().filter(|instance| instance.leader.is_here(self.place))?;
-            let named = instance.leader.identity() == identity || instance.members().any(|member| member == identity);
+            let instance = entry
+                .instance
+                .as_ref()
+                .filter(|instance| instance.leader.is_here(self.place))?;
+            let named = instance.leader.identity() == identity
+                || instance.members().any(|member| member == identity);
             named.then_some(entry.id.as_str())
         })
     }
@@ -175,8 +236,13 @@ impl<'a> Scene<'a> {
 
 /// Does the process or a descendant of it listen on the service's port?
 pub fn holds_port(service: &Service, process: Identity) -> io::Result<bool> {
-    let Some(port) = service.port else { return Ok(false) };
-    let pids: Vec<i32> = census::descendants(process)?.iter().map(|stat| stat.pid).collect();
+    let Some(port) = service.port else {
+        return Ok(false);
+    };
+    let pids: Vec<i32> = census::descendants(process)?
+        .iter()
+        .map(|stat| stat.pid)
+        .collect();
     holders::is_held_by(port, &pids)
 }
 
@@ -193,7 +259,8 @@ pub fn new_leader(family: &[Stat], port: Option<u16>) -> Option<Identity> {
     let holding = port
         .and_then(|port| holders::among(&holders::listeners_on(port).ok()?, &pids).ok())
         .unwrap_or_default();
-    let parents: std::collections::HashMap<i32, i32> = family.iter().map(|stat| (stat.pid, stat.ppid)).collect();
+    let parents: std::collections::HashMap<i32, i32> =
+        family.iter().map(|stat| (stat.pid, stat.ppid)).collect();
     let descends_from_holder = |pid: i32| {
         let mut seen = 0;
         let mut parent = parents.get(&pid);
@@ -207,10 +274,16 @@ pub fn new_leader(family: &[Stat], port: Option<u16>) -> Option<Identity> {
         false
     };
     let oldest = |stats: &mut dyn Iterator<Item = &Stat>| {
-        stats.map(Stat::identity).min_by_key(|identity| (identity.start_time, identity.pid))
+        stats
+            .map(Stat::identity)
+            .min_by_key(|identity| (identity.start_time, identity.pid))
     };
-    oldest(&mut family.iter().filter(|stat| holding.contains(&stat.pid) && !descends_from_holder(stat.pid)))
-        .or_else(|| oldest(&mut family.iter()))
+    oldest(
+        &mut family
+            .iter()
+            .filter(|stat| holding.contains(&stat.pid) && !descends_from_holder(stat.pid)),
+    )
+    .or_else(|| oldest(&mut family.iter()))
 }
 
 /// The leader's family as ancestry shows it; no walk. Empty when it has gone meanwhile.

@@ -13,10 +13,18 @@ pub enum StartStep {
     /// Another command is stopping it: after that it is looked at again.
     AwaitStop,
     /// Another command is starting it, or left it before it was ready: its readiness is awaited.
-    Join { pid: Option<i32> },
-    AlreadyRunning { leader: Identity, recorded: bool },
+    Join {
+        pid: Option<i32>,
+    },
+    AlreadyRunning {
+        leader: Identity,
+        recorded: bool,
+    },
     /// What a crashed leader left is followed where it is healthy, else stopped before the start.
-    Start { leftovers: Vec<Stat>, stale: Option<String> },
+    Start {
+        leftovers: Vec<Stat>,
+        stale: Option<String>,
+    },
 }
 
 /// The step of `stop` for one id.
@@ -25,7 +33,10 @@ pub enum StopStep {
     Fail(String),
     NotRunning,
     RemoveStale(String),
-    End { leader: Option<Identity>, first: Vec<Stat> },
+    End {
+        leader: Option<Identity>,
+        first: Vec<Stat>,
+    },
 }
 
 pub fn start(observation: Observation, table: &Path) -> StartStep {
@@ -34,27 +45,53 @@ pub fn start(observation: Observation, table: &Path) -> StartStep {
         && (entry.instance.is_some() || observation.starter_at_work)
     {
         let other = entry.table.display();
-        return StartStep::Fail(format!("{} is recorded for another table: {other}; stop it there first", entry.id));
+        return StartStep::Fail(format!(
+            "{} is recorded for another table: {other}; stop it there first",
+            entry.id
+        ));
     }
     if observation.stopper_at_work {
         return StartStep::AwaitStop;
     }
-    let instance = observation.entry.as_ref().and_then(|entry| entry.instance.as_ref());
+    let instance = observation
+        .entry
+        .as_ref()
+        .and_then(|entry| entry.instance.as_ref());
     let frozen = instance.is_some_and(|instance| instance.frozen);
     match observation.found {
         Found::Unknown(why) => StartStep::Fail(why),
         // A stop died between freezing the family and killing it: the kill is finished.
-        Found::Running { leader, .. } if frozen => StartStep::Start { leftovers: vec![leader], stale: None },
+        Found::Running { leader, .. } if frozen => StartStep::Start {
+            leftovers: vec![leader],
+            stale: None,
+        },
         Found::Running { leader, recorded } => {
-            if observation.starter_at_work || instance.is_some_and(|instance| instance.phase != crate::state::record::Phase::Ready) {
-                return StartStep::Join { pid: Some(leader.pid) };
+            if observation.starter_at_work
+                || instance
+                    .is_some_and(|instance| instance.phase != crate::state::record::Phase::Ready)
+            {
+                return StartStep::Join {
+                    pid: Some(leader.pid),
+                };
             }
-            StartStep::AlreadyRunning { leader: leader.identity(), recorded }
+            StartStep::AlreadyRunning {
+                leader: leader.identity(),
+                recorded,
+            }
         }
         _ if observation.starter_at_work => StartStep::Join { pid: None },
-        Found::Orphaned(leftovers) => StartStep::Start { leftovers, stale: None },
-        Found::Stale(why) => StartStep::Start { leftovers: Vec::new(), stale: Some(why) },
-        Found::Stopped => StartStep::Start { leftovers: Vec::new(), stale: None },
+        Found::Orphaned(leftovers) => StartStep::Start {
+            leftovers,
+            stale: None,
+        },
+        Found::Stale(why) => StartStep::Start {
+            leftovers: Vec::new(),
+            stale: Some(why),
+        },
+        Found::Stopped => StartStep::Start {
+            leftovers: Vec::new(),
+            stale: None,
+        },
     }
 }
 
@@ -64,8 +101,14 @@ pub fn stop(observation: Observation) -> StopStep {
             // The PID file cannot be judged, but the record proves who is ours: that is ended.
             StopStep::Fail(why)
         }
-        Found::Running { leader, .. } => StopStep::End { leader: Some(leader.identity()), first: vec![leader] },
-        Found::Orphaned(family) => StopStep::End { leader: None, first: family },
+        Found::Running { leader, .. } => StopStep::End {
+            leader: Some(leader.identity()),
+            first: vec![leader],
+        },
+        Found::Orphaned(family) => StopStep::End {
+            leader: None,
+            first: family,
+        },
         Found::Stale(why) if observation.pid_file != PidFile::Missing => StopStep::RemoveStale(why),
         Found::Stale(_) | Found::Stopped => StopStep::NotRunning,
     }

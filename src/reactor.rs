@@ -79,9 +79,17 @@ pub fn block_on<T>(root: impl Future<Output = T>) -> T {
     let root_waker = waker_of(ROOT);
     root_waker.wake_by_ref();
     loop {
-        while let Some(task) = with(|reactor| reactor.ready.lock().ok().and_then(|mut ready| ready.pop_front())) {
+        while let Some(task) = with(|reactor| {
+            reactor
+                .ready
+                .lock()
+                .ok()
+                .and_then(|mut ready| ready.pop_front())
+        }) {
             if task == ROOT {
-                if let Poll::Ready(value) = root.as_mut().poll(&mut Context::from_waker(&root_waker)) {
+                if let Poll::Ready(value) =
+                    root.as_mut().poll(&mut Context::from_waker(&root_waker))
+                {
                     let left = with(|reactor| std::mem::take(&mut reactor.tasks));
                     drop(left);
                     return value;
@@ -89,9 +97,15 @@ pub fn block_on<T>(root: impl Future<Output = T>) -> T {
                 continue;
             }
             // Taken out while it runs: it may spawn others.
-            let Some(mut future) = with(|reactor| reactor.tasks.remove(&task)) else { continue };
+            let Some(mut future) = with(|reactor| reactor.tasks.remove(&task)) else {
+                continue;
+            };
             let waker = waker_of(task);
-            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            if future
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+            {
                 with(|reactor| reactor.tasks.insert(task, future));
             }
         }
@@ -105,12 +119,18 @@ pub fn block_on<T>(root: impl Future<Output = T>) -> T {
 
 fn wait_for_events() {
     let timeout = with(|reactor| {
-        reactor.timers.keys().next().map(|(at, _)| at.saturating_duration_since(Instant::now()))
+        reactor
+            .timers
+            .keys()
+            .next()
+            .map(|(at, _)| at.saturating_duration_since(Instant::now()))
     });
     let timeout = match timeout {
         None => EpollTimeout::NONE,
         // Rounded up: waking a fraction of a millisecond early would only spin.
-        Some(left) => EpollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX),
+        Some(left) => {
+            EpollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX)
+        }
     };
     let mut events = [EpollEvent::empty(); 64];
     let count = with(|reactor| match reactor.epoll.wait(&mut events, timeout) {
@@ -122,7 +142,10 @@ fn wait_for_events() {
         }
     });
     let woken = with(|reactor| {
-        let mut woken: Vec<Waker> = events[..count].iter().filter_map(|event| reactor.fds.remove(&event.data())).collect();
+        let mut woken: Vec<Waker> = events[..count]
+            .iter()
+            .filter_map(|event| reactor.fds.remove(&event.data()))
+            .collect();
         let now = Instant::now();
         while let Some(entry) = reactor.timers.first_entry() {
             if entry.key().0 > now {
@@ -145,7 +168,10 @@ struct TaskState<T> {
 
 /// Starts a task beside the others. Dropping the handle does not end it.
 pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
-    let state = Rc::new(RefCell::new(TaskState { value: None, waker: None }));
+    let state = Rc::new(RefCell::new(TaskState {
+        value: None,
+        waker: None,
+    }));
     let shared = state.clone();
     let wrapped = async move {
         let value = future.await;
@@ -202,7 +228,9 @@ async fn ready(fd: BorrowedFd<'_>, flags: EpollFlags) -> io::Result<()> {
             let added = with(|reactor| {
                 let id = reactor.next;
                 reactor.next += 1;
-                reactor.epoll.add(fd, EpollEvent::new(flags | EpollFlags::EPOLLONESHOT, id))?;
+                reactor
+                    .epoll
+                    .add(fd, EpollEvent::new(flags | EpollFlags::EPOLLONESHOT, id))?;
                 reactor.fds.insert(id, context.waker().clone());
                 Ok::<u64, Errno>(id)
             });
@@ -292,7 +320,10 @@ pub enum Either<A, B> {
 }
 
 /// Until one of the two is done; the other is dropped. The first is asked first.
-pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
+pub async fn race<A, B>(
+    first: impl Future<Output = A>,
+    second: impl Future<Output = B>,
+) -> Either<A, B> {
     let mut first = pin!(first);
     let mut second = pin!(second);
     poll_fn(|context| {
@@ -320,7 +351,10 @@ pub struct Watch<T> {
 
 impl<T> Watch<T> {
     pub fn new(value: T) -> Rc<Watch<T>> {
-        Rc::new(Watch { value: RefCell::new(value), wakers: RefCell::default() })
+        Rc::new(Watch {
+            value: RefCell::new(value),
+            wakers: RefCell::default(),
+        })
     }
 
     pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
@@ -373,7 +407,11 @@ mod tests {
                 nix::unistd::write(&write, b"x").unwrap();
             });
             reader.await;
-            assert!(by(Instant::now(), std::future::pending::<()>()).await.is_none());
+            assert!(
+                by(Instant::now(), std::future::pending::<()>())
+                    .await
+                    .is_none()
+            );
         });
         seen.see(|list| assert_eq!(list, &["idle", "read"]));
     }

@@ -25,7 +25,11 @@ impl std::error::Error for Unknown {}
 
 /// Indices of the services that the words mean, in the order of the table; no words mean all. `also`
 /// are ids that are not in the table but known from records: they come back by name.
-pub fn select(table: &Table, words: &[String], also: &[String]) -> Result<(Vec<usize>, Vec<String>), Unknown> {
+pub fn select(
+    table: &Table,
+    words: &[String],
+    also: &[String],
+) -> Result<(Vec<usize>, Vec<String>), Unknown> {
     if words.is_empty() {
         return Ok(((0..table.services.len()).collect(), also.to_vec()));
     }
@@ -43,8 +47,14 @@ pub fn select(table: &Table, words: &[String], also: &[String]) -> Result<(Vec<u
             Some(indices) => chosen.extend(indices),
             None if also.contains(word) => gone.push(word.clone()),
             None => {
-                let known = by_word.keys().copied().chain(also.iter().map(String::as_str));
-                return Err(Unknown { word: word.clone(), nearest: nearest(word, known).map(str::to_string) });
+                let known = by_word
+                    .keys()
+                    .copied()
+                    .chain(also.iter().map(String::as_str));
+                return Err(Unknown {
+                    word: word.clone(),
+                    nearest: nearest(word, known).map(str::to_string),
+                });
             }
         }
     }
@@ -83,7 +93,8 @@ pub fn with_dependencies(table: &Table, chosen: &[usize]) -> Vec<usize> {
 /// not chosen.
 pub fn dependents(table: &Table, chosen: &[usize]) -> HashMap<usize, Vec<usize>> {
     let is_chosen: BTreeSet<usize> = chosen.iter().copied().collect();
-    let mut found: HashMap<usize, Vec<usize>> = chosen.iter().map(|&index| (index, Vec::new())).collect();
+    let mut found: HashMap<usize, Vec<usize>> =
+        chosen.iter().map(|&index| (index, Vec::new())).collect();
     for &index in chosen {
         let mut seen = BTreeSet::new();
         let mut stack = table.services[index].depends_on.clone();
@@ -105,10 +116,18 @@ pub fn dependents(table: &Table, chosen: &[usize]) -> HashMap<usize, Vec<usize>>
 /// Services that depend on one of `chosen` and are not chosen themselves.
 pub fn dependents_outside<'a>(table: &'a Table, chosen: &[usize]) -> Vec<(&'a Service, usize)> {
     let is_chosen: BTreeSet<usize> = chosen.iter().copied().collect();
-    let outside = table.services.iter().enumerate().filter(|(index, _)| !is_chosen.contains(index));
+    let outside = table
+        .services
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !is_chosen.contains(index));
     outside
         .flat_map(|(_, service)| {
-            service.depends_on.iter().filter(|dependency| is_chosen.contains(dependency)).map(move |&d| (service, d))
+            service
+                .depends_on
+                .iter()
+                .filter(|dependency| is_chosen.contains(dependency))
+                .map(move |&d| (service, d))
         })
         .collect()
 }

@@ -48,7 +48,11 @@ impl Children {
         std::future::poll_fn(|context| match self.exit_of(pid) {
             Some(exit) => std::task::Poll::Ready(exit),
             None => {
-                self.waiting.borrow_mut().entry(pid).or_default().push(context.waker().clone());
+                self.waiting
+                    .borrow_mut()
+                    .entry(pid)
+                    .or_default()
+                    .push(context.waker().clone());
                 std::task::Poll::Pending
             }
         })
@@ -66,12 +70,20 @@ pub struct Interrupts {
 impl Interrupts {
     /// 128 and the signal's number, as a shell says it.
     pub fn exit_code(self) -> i32 {
-        128 + if self.signal == 0 { libc::SIGINT } else { self.signal }
+        128 + if self.signal == 0 {
+            libc::SIGINT
+        } else {
+            self.signal
+        }
     }
 }
 
 /// Listens for SIGINT, SIGTERM and SIGCHLD for as long as the program runs.
-pub fn listen(children: Rc<Children>, interrupts: Rc<Watch<Interrupts>>, hangup: bool) -> io::Result<()> {
+pub fn listen(
+    children: Rc<Children>,
+    interrupts: Rc<Watch<Interrupts>>,
+    hangup: bool,
+) -> io::Result<()> {
     let messages = wait::messages(hangup)?;
     reactor::spawn(async move {
         loop {

@@ -80,7 +80,12 @@ impl Drop for Shown {
 
 impl Act {
     /// `make_folder`: the PID folder is made where it is missing.
-    pub fn new(table: Rc<Table>, inherited: Inherited, make_folder: bool, hangup: bool) -> io::Result<Rc<Act>> {
+    pub fn new(
+        table: Rc<Table>,
+        inherited: Inherited,
+        make_folder: bool,
+        hangup: bool,
+    ) -> io::Result<Rc<Act>> {
         let place = Place::here()?;
         let folder = match make_folder {
             true => Folder::open_or_make(&table.pids_dir),
@@ -90,7 +95,10 @@ impl Act {
         let interrupts = Watch::new(Interrupts::default());
         let children = Rc::new(Children::default());
         children::listen(children.clone(), interrupts.clone(), hangup)?;
-        let (size, keep) = table.services.first().map_or((10 << 20, 3), |first| (first.log_max_size, first.log_keep));
+        let (size, keep) = table
+            .services
+            .first()
+            .map_or((10 << 20, 3), |first| (first.log_max_size, first.log_keep));
         let events = EventLog::new(table.events_file(), size, keep);
         Ok(Rc::new(Act {
             me: proc::own_identity()?,
@@ -160,21 +168,30 @@ impl Act {
     pub async fn claim_lost(self: &Rc<Self>, id: &str) {
         let me = self.claim();
         let is_ours = |ledger: &Rc<Ledger>| {
-            ledger.entries.get(id).is_some_and(|entry| entry.starter.as_ref() == Some(&me))
+            ledger
+                .entries
+                .get(id)
+                .is_some_and(|entry| entry.starter.as_ref() == Some(&me))
         };
-        self.records().until(|ledger| (!is_ours(ledger)).then_some(())).await;
+        self.records()
+            .until(|ledger| (!is_ours(ledger)).then_some(()))
+            .await;
     }
 
     /// Until as many interrupts have come as make a stop escalate.
     pub async fn impatience(&self) {
         let patience = self.patience.get();
-        self.interrupts.until(|seen| (seen.count >= patience).then_some(())).await;
+        self.interrupts
+            .until(|seen| (seen.count >= patience).then_some(()))
+            .await;
     }
 
     /// Until the next interrupt from now on.
     pub async fn interrupted(&self) -> Interrupts {
         let now = self.interrupts.see(|seen| seen.count);
-        self.interrupts.until(|seen| (seen.count > now).then_some(*seen)).await
+        self.interrupts
+            .until(|seen| (seen.count > now).then_some(*seen))
+            .await
     }
 
     pub fn interrupts(&self) -> u32 {
@@ -182,17 +199,48 @@ impl Act {
     }
 
     /// Shows that `id` is awaited until the result is dropped.
-    pub fn show(&self, id: &str, what: impl Into<String>, until: Option<Instant>, then: &'static str) -> Shown {
-        let waiting = Waiting { what: what.into(), since: Instant::now(), until, then };
-        self.waits.change(|waits| waits.insert(id.to_string(), waiting));
-        Shown { waits: self.waits.clone(), id: id.to_string() }
+    pub fn show(
+        &self,
+        id: &str,
+        what: impl Into<String>,
+        until: Option<Instant>,
+        then: &'static str,
+    ) -> Shown {
+        let waiting = Waiting {
+            what: what.into(),
+            since: Instant::now(),
+            until,
+            then,
+        };
+        self.waits
+            .change(|waits| waits.insert(id.to_string(), waiting));
+        Shown {
+            waits: self.waits.clone(),
+            id: id.to_string(),
+        }
     }
 
     /// Adds to the event log; written when nobody can go on without waiting.
-    pub fn event(self: &Rc<Self>, kind: EventKind, service: &str, pid: Option<i32>, why: impl Into<String>, more: &[(&str, serde_json::Value)]) {
-        let more = more.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+    pub fn event(
+        self: &Rc<Self>,
+        kind: EventKind,
+        service: &str,
+        pid: Option<i32>,
+        why: impl Into<String>,
+        more: &[(&str, serde_json::Value)],
+    ) {
+        let more = more
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.clone()))
+            .collect();
         let service = Some(service.to_string());
-        self.events.borrow_mut().push(Event { event: kind, service, pid, why: why.into(), more });
+        self.events.borrow_mut().push(Event {
+            event: kind,
+            service,
+            pid,
+            why: why.into(),
+            more,
+        });
         if !self.flush_asked.replace(true) {
             let act = self.clone();
             reactor::spawn(async move {
@@ -211,8 +259,14 @@ impl Act {
     }
 
     /// Runs to the end, unless the user asks `count` times for it to end: then `None`, at once.
-    pub async fn unless_interrupted<T>(&self, count: u32, work: impl Future<Output = T>) -> Option<T> {
-        let interrupted = self.interrupts.until(|seen| (seen.count >= count).then_some(()));
+    pub async fn unless_interrupted<T>(
+        &self,
+        count: u32,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let interrupted = self
+            .interrupts
+            .until(|seen| (seen.count >= count).then_some(()));
         match reactor::race(work, interrupted).await {
             Either::First(value) => Some(value),
             Either::Second(()) => None,

@@ -35,18 +35,34 @@ pub fn prepare(
     dies_with_us: bool,
 ) -> io::Result<Prepared> {
     let (program, argv) = match command {
-        Command::Shell(text) => (PathBuf::from("/bin/sh"), vec!["/bin/sh".into(), "-c".into(), OsString::from(text)]),
+        Command::Shell(text) => (
+            PathBuf::from("/bin/sh"),
+            vec!["/bin/sh".into(), "-c".into(), OsString::from(text)],
+        ),
         Command::Exec(words) => {
             let path = environment.surroundings().search_path();
             let found = spawn::resolve(words[0].as_ref(), &path, &environment.cwd);
             // Not there: execve says so.
-            (found.unwrap_or_else(|| PathBuf::from(&words[0])), words.iter().map(OsString::from).collect())
+            (
+                found.unwrap_or_else(|| PathBuf::from(&words[0])),
+                words.iter().map(OsString::from).collect(),
+            )
         }
     };
-    let mut env: Vec<(OsString, OsString)> =
-        environment.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut env: Vec<(OsString, OsString)> = environment
+        .variables
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     env.push((trace::TOKEN.into(), token));
-    Prepared::new(&program, &argv, &env, &environment.cwd, environment.account.clone(), dies_with_us)
+    Prepared::new(
+        &program,
+        &argv,
+        &env,
+        &environment.cwd,
+        environment.account.clone(),
+        dies_with_us,
+    )
 }
 
 impl Helper {
@@ -54,18 +70,33 @@ impl Helper {
     pub async fn check(&self, command: &Command, timeout: Duration) -> Result<(), String> {
         let failed = |error: io::Error| format!("the health command cannot be run: {error}");
         let running = self.start(command).map_err(failed)?;
-        let exit = reactor::by(Instant::now() + timeout, self.act.children.exited(running.leader.pid)).await;
+        let exit = reactor::by(
+            Instant::now() + timeout,
+            self.act.children.exited(running.leader.pid),
+        )
+        .await;
         match exit {
             Some(Exit::Code(0)) => Ok(()),
             Some(exit) => Err(format!("the health command ended with {exit}")),
-            None => Err(format!("the health command did not end in {} s", timeout.as_secs_f64())),
+            None => Err(format!(
+                "the health command did not end in {} s",
+                timeout.as_secs_f64()
+            )),
         }
     }
 
     fn start(&self, command: &Command) -> io::Result<Running> {
         let helper = boot::random_token()?;
-        let folder = self.act.folder.as_ref().map_or_else(|_| PathBuf::new(), |folder| folder.path.clone());
-        let instance = if self.token.is_empty() { helper.clone() } else { self.token.clone() };
+        let folder = self
+            .act
+            .folder
+            .as_ref()
+            .map_or_else(|_| PathBuf::new(), |folder| folder.path.clone());
+        let instance = if self.token.is_empty() {
+            helper.clone()
+        } else {
+            self.token.clone()
+        };
         let token = trace::token_value(&instance, Some(&helper), &folder);
         let prepared = prepare(command, &self.environment, token, true)?;
         let mut gate = Gate::new()?;
@@ -73,7 +104,12 @@ impl Helper {
         let leader = gate.fork(&prepared, null.as_fd(), null.as_fd(), &self.act.inherited)?;
         self.act.children.add(leader.pid);
         gate.open()?;
-        Ok(Running { act: self.act.clone(), id: self.id.clone(), leader, helper })
+        Ok(Running {
+            act: self.act.clone(),
+            id: self.id.clone(),
+            leader,
+            helper,
+        })
     }
 }
 

@@ -112,7 +112,9 @@ impl Chase<'_> {
             }
             let until = self.capped(Instant::now() + wait);
             let what = format!("{signal} sent");
-            let _shown = self.act.show(&self.hunt.label, what, Some(until), "SIGKILL");
+            let _shown = self
+                .act
+                .show(&self.hunt.label, what, Some(until), "SIGKILL");
             match self.outlast(signal, until).await {
                 End::Proven => return,
                 End::TimeIsUp => {}
@@ -128,7 +130,9 @@ impl Chase<'_> {
     }
 
     fn capped(&self, until: Instant) -> Instant {
-        self.hunt.kill_at.map_or(until, |kill_at| until.min(kill_at))
+        self.hunt
+            .kill_at
+            .map_or(until, |kill_at| until.min(kill_at))
     }
 
     /// Who gets the stop signal.
@@ -149,10 +153,20 @@ impl Chase<'_> {
         let mut looked = false;
         let second_look = Instant::now() + SECOND_LOOK;
         loop {
-            if !self.denied.is_empty() && self.family.living().all(|(number, _)| self.denied.contains(&number)) && self.family.living().next().is_some() {
+            if !self.denied.is_empty()
+                && self
+                    .family
+                    .living()
+                    .all(|(number, _)| self.denied.contains(&number))
+                && self.family.living().next().is_some()
+            {
                 return End::Denied;
             }
-            let wake = if looked { until } else { until.min(second_look) };
+            let wake = if looked {
+                until
+            } else {
+                until.min(second_look)
+            };
             let work = reactor::by(wake, self.family.all_ended());
             match reactor::race(work, self.act.impatience()).await {
                 Either::Second(()) => return End::Impatient,
@@ -189,9 +203,25 @@ impl Chase<'_> {
     /// Freezes the family until a walk finds nobody new, so that nobody forks away, and kills it.
     async fn kill(&mut self) {
         let _shown = self.act.show(&self.hunt.label, "SIGKILL sent", None, "");
-        let living: Vec<String> = self.family.living().map(|(_, member)| format!("{} ({})", member.identity.pid, member.comm)).collect();
-        let why = if self.act.interrupts() >= self.act.patience.get() { "asked to hurry" } else if self.hunt.schedule.steps.is_empty() { "asked for" } else { "still there when its time was up" };
-        self.act.event(EventKind::Escalation, &self.hunt.label, self.hunt.leader.map(|leader| leader.pid), why, &[("processes", json!(living))]);
+        let living: Vec<String> = self
+            .family
+            .living()
+            .map(|(_, member)| format!("{} ({})", member.identity.pid, member.comm))
+            .collect();
+        let why = if self.act.interrupts() >= self.act.patience.get() {
+            "asked to hurry"
+        } else if self.hunt.schedule.steps.is_empty() {
+            "asked for"
+        } else {
+            "still there when its time was up"
+        };
+        self.act.event(
+            EventKind::Escalation,
+            &self.hunt.label,
+            self.hunt.leader.map(|leader| leader.pid),
+            why,
+            &[("processes", json!(living))],
+        );
         self.freeze().await;
         self.caught.killed = true;
         let targets: Vec<usize> = self.family.living().map(|(number, _)| number).collect();
@@ -201,7 +231,10 @@ impl Chase<'_> {
         loop {
             let ended = reactor::by(until, self.killed_ended()).await;
             let new = self.look().await;
-            let new: Vec<usize> = new.into_iter().filter(|&number| !self.family.get(number).pidfd.has_ended()).collect();
+            let new: Vec<usize> = new
+                .into_iter()
+                .filter(|&number| !self.family.get(number).pidfd.has_ended())
+                .collect();
             if new.is_empty() || ended.is_none() {
                 return;
             }
@@ -211,7 +244,11 @@ impl Chase<'_> {
 
     /// Until everybody has ended that could be killed.
     async fn killed_ended(&self) {
-        for (_, member) in self.family.living().filter(|(number, _)| !self.denied.contains(number)) {
+        for (_, member) in self
+            .family
+            .living()
+            .filter(|(number, _)| !self.denied.contains(number))
+        {
             if reactor::readable(&member.pidfd).await.is_err() {
                 return;
             }
@@ -226,7 +263,12 @@ impl Chase<'_> {
             // If it cannot be written, the family is killed all the same.
             let _ = journal
                 .update(move |transaction| {
-                    if let Some(instance) = transaction.ledger.entries.get_mut(&id).and_then(|entry| entry.instance.as_mut()) {
+                    if let Some(instance) = transaction
+                        .ledger
+                        .entries
+                        .get_mut(&id)
+                        .and_then(|entry| entry.instance.as_mut())
+                    {
                         instance.frozen = true;
                     }
                 })
@@ -238,7 +280,9 @@ impl Chase<'_> {
             let new = self.look().await;
             let moving = self.family.living().any(|(number, member)| {
                 !self.denied.contains(&number)
-                    && proc::stat(member.identity.pid).is_ok_and(|stat| stat.identity() == member.identity && matches!(stat.state, b'R' | b'S'))
+                    && proc::stat(member.identity.pid).is_ok_and(|stat| {
+                        stat.identity() == member.identity && matches!(stat.state, b'R' | b'S')
+                    })
             });
             if new.is_empty() && !moving {
                 return;
@@ -249,7 +293,8 @@ impl Chase<'_> {
     fn freeze_those(&mut self, targets: &[usize]) {
         for &number in targets {
             let already = self.caught.receipts.iter().any(|receipt| {
-                receipt.signal == Signal::STOP && receipt.pid == self.family.get(number).identity.pid
+                receipt.signal == Signal::STOP
+                    && receipt.pid == self.family.get(number).identity.pid
             });
             if !already {
                 self.send_one(Signal::STOP, number);
@@ -260,7 +305,10 @@ impl Chase<'_> {
     /// The last walk of a family of which everybody has ended.
     async fn prove(&mut self) {
         let new = self.look().await;
-        if new.iter().any(|&number| !self.family.get(number).pidfd.has_ended()) {
+        if new
+            .iter()
+            .any(|&number| !self.family.get(number).pidfd.has_ended())
+        {
             // Found after the schedule's end.
             Box::pin(self.kill()).await;
         }
@@ -306,7 +354,8 @@ impl Chase<'_> {
 
     fn is_stopped(&self, number: usize) -> bool {
         let member = self.family.get(number);
-        proc::stat(member.identity.pid).is_ok_and(|stat| stat.identity() == member.identity && stat.is_stopped())
+        proc::stat(member.identity.pid)
+            .is_ok_and(|stat| stat.identity() == member.identity && stat.is_stopped())
     }
 
     fn send_one(&mut self, signal: Signal, number: usize) {
@@ -322,30 +371,74 @@ impl Chase<'_> {
         let (pid, start_time) = (member.identity.pid, member.identity.start_time);
         let command = member.comm.clone();
         if signal != Signal::STOP {
-            let more = [("signal", json!(signal.to_string())), ("command", json!(command)), ("start_time", json!(start_time)), ("result", json!(result))];
-            self.act.event(EventKind::Signal, &self.hunt.label, Some(pid), self.hunt.why, &more);
+            let more = [
+                ("signal", json!(signal.to_string())),
+                ("command", json!(command)),
+                ("start_time", json!(start_time)),
+                ("result", json!(result)),
+            ];
+            self.act.event(
+                EventKind::Signal,
+                &self.hunt.label,
+                Some(pid),
+                self.hunt.why,
+                &more,
+            );
         }
-        self.caught.receipts.push(Receipt { pid, start_time, command, signal, time: SystemTime::now(), result });
+        self.caught.receipts.push(Receipt {
+            pid,
+            start_time,
+            command,
+            signal,
+            time: SystemTime::now(),
+            result,
+        });
     }
 
     fn finish(mut self) -> Caught {
-        let living: HashSet<Identity> = self.family.living().map(|(_, member)| member.identity).collect();
+        let living: HashSet<Identity> = self
+            .family
+            .living()
+            .map(|(_, member)| member.identity)
+            .collect();
         let mut last_of = HashSet::new();
-        for receipt in self.caught.receipts.iter_mut().rev().filter(|receipt| receipt.result == Effect::Sent) {
-            let identity = Identity { pid: receipt.pid, start_time: receipt.start_time };
+        for receipt in self
+            .caught
+            .receipts
+            .iter_mut()
+            .rev()
+            .filter(|receipt| receipt.result == Effect::Sent)
+        {
+            let identity = Identity {
+                pid: receipt.pid,
+                start_time: receipt.start_time,
+            };
             let is_last = last_of.insert(identity);
-            receipt.result = if is_last && !living.contains(&identity) { Effect::Ended } else { Effect::Survived };
+            receipt.result = if is_last && !living.contains(&identity) {
+                Effect::Ended
+            } else {
+                Effect::Survived
+            };
         }
         for (number, member) in self.family.living() {
             let state = match proc::stat(member.identity.pid) {
                 Ok(stat) => state_name(&stat),
                 Err(_) => "unknown",
             };
-            let may_not = if self.denied.contains(&number) { ", pidctl may not signal it" } else { "" };
-            self.caught.survivors.push(format!("{} ({}, {state}{may_not})", member.identity.pid, member.comm));
+            let may_not = if self.denied.contains(&number) {
+                ", pidctl may not signal it"
+            } else {
+                ""
+            };
+            self.caught.survivors.push(format!(
+                "{} ({}, {state}{may_not})",
+                member.identity.pid, member.comm
+            ));
         }
         for member in self.family.all() {
-            self.caught.members.push((member.identity, member.comm.clone()));
+            self.caught
+                .members
+                .push((member.identity, member.comm.clone()));
         }
         // Without a proof there may be others.
         self.caught.survivors.extend(self.trouble.take());

@@ -72,7 +72,10 @@ pub struct Journal {
 
 impl Journal {
     pub fn new(folder: Rc<Folder>) -> Rc<Journal> {
-        Rc::new(Journal { folder, queue: RefCell::default() })
+        Rc::new(Journal {
+            folder,
+            queue: RefCell::default(),
+        })
     }
 
     /// Makes the change with the records as they are then. The error is for people: the disk is full,
@@ -82,7 +85,11 @@ impl Journal {
         change: impl FnOnce(&mut Transaction<'_>) -> T + 'static,
     ) -> Result<T, String> {
         let slot = Watch::new(None);
-        self.queue.borrow_mut().push(Box::new(Pending { change: Some(change), result: None, slot: slot.clone() }));
+        self.queue.borrow_mut().push(Box::new(Pending {
+            change: Some(change),
+            result: None,
+            slot: slot.clone(),
+        }));
         if self.queue.borrow().len() == 1 {
             let journal = self.clone();
             reactor::spawn(async move {
@@ -91,38 +98,55 @@ impl Journal {
             });
         }
         slot.until(|slot| slot.is_some().then_some(())).await;
-        slot.change(Option::take).unwrap_or_else(|| Err("not done".to_string()))
+        slot.change(Option::take)
+            .unwrap_or_else(|| Err("not done".to_string()))
     }
 
     fn flush(&self) {
         let mut changes = self.queue.take();
         let passage = Watch::new(None);
         let mut gate = None;
-        let error = self.transact(&mut changes, &mut gate, &passage).err().map(|error| {
-            format!("{}: {error}", self.folder.path.display())
-        });
+        let error = self
+            .transact(&mut changes, &mut gate, &passage)
+            .err()
+            .map(|error| format!("{}: {error}", self.folder.path.display()));
         match gate {
             // Dropped unopened, it ends its children without exec.
             Some(gate) if error.is_none() => open(gate, passage),
             _ => {}
         }
-        changes.iter_mut().for_each(|change| change.finish(error.as_deref()));
+        changes
+            .iter_mut()
+            .for_each(|change| change.finish(error.as_deref()));
     }
 
-    fn transact(&self, changes: &mut [Box<dyn Change>], gate: &mut Option<Gate>, passage: &Rc<Passage>) -> io::Result<()> {
+    fn transact(
+        &self,
+        changes: &mut [Box<dyn Change>],
+        gate: &mut Option<Gate>,
+        passage: &Rc<Passage>,
+    ) -> io::Result<()> {
         let _held = self.folder.lock()?;
         let mut ledger = Ledger::read(&self.folder)?;
         let before = ledger.entries.clone();
         let mut undo = Vec::new();
         for change in changes {
             let folder = &self.folder;
-            change.apply(&mut Transaction { folder, ledger: &mut ledger, gate: &mut *gate, passage, undo: &mut undo });
+            change.apply(&mut Transaction {
+                folder,
+                ledger: &mut ledger,
+                gate: &mut *gate,
+                passage,
+                undo: &mut undo,
+            });
         }
         ledger.entries.retain(|_, entry| !entry.is_empty());
         if ledger.entries == before {
             return Ok(());
         }
-        ledger.write(&self.folder).inspect_err(|_| undo.into_iter().for_each(|undo| undo(&self.folder)))
+        ledger
+            .write(&self.folder)
+            .inspect_err(|_| undo.into_iter().for_each(|undo| undo(&self.folder)))
     }
 }
 
@@ -148,7 +172,13 @@ fn open(gate: Gate, passage: Rc<Passage>) {
                 Err(error) => return all_failed(error),
             }
         };
-        let failed = failures.into_iter().map(|ExecFailure { child, stage, error }| (child, (stage, error)));
+        let failed = failures.into_iter().map(
+            |ExecFailure {
+                 child,
+                 stage,
+                 error,
+             }| (child, (stage, error)),
+        );
         passage.change(|passage| *passage = Some(failed.collect()));
     });
 }

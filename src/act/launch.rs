@@ -52,18 +52,28 @@ fn open_log(act: &Act, service: &Service) -> Result<(File, Log), String> {
     let offset = trace::new_lock_offset().map_err(failed)?;
     // A file system without locks (some network ones) leaves the other traces.
     let lock = lock::mark(&file, offset).ok().map(|()| offset);
-    let log = Log { device: metadata.dev(), inode: metadata.ino(), begin: metadata.len(), lock, path };
+    let log = Log {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        begin: metadata.len(),
+        lock,
+        path,
+    };
     Ok((file, log))
 }
 
 pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Running, NotRun> {
     let failed = |error: io::Error| NotRun::Failed(error.to_string());
     let service = attempt.service;
-    let folder = act.folder.as_ref().map_err(|refused| NotRun::Failed(refused.about(&act.table.pids_dir)))?;
+    let folder = act
+        .folder
+        .as_ref()
+        .map_err(|refused| NotRun::Failed(refused.about(&act.table.pids_dir)))?;
     let (file, log) = open_log(act, service).map_err(NotRun::Failed)?;
     let token = trace::token_value(attempt.token, None, &folder.path);
     let helper = attempt.phase == Phase::Preparing;
-    let prepared = helper::prepare(attempt.command, attempt.environment, token, helper).map_err(failed)?;
+    let prepared =
+        helper::prepare(attempt.command, attempt.environment, token, helper).map_err(failed)?;
     let template = template(act, attempt, log);
     let id = service.id.clone();
     let me = act.claim();
@@ -71,7 +81,11 @@ pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Running, NotRun
     let table = act.table.file.clone();
     let journal = act.journal().map_err(NotRun::Failed)?;
     let forked = journal.update(move |transaction| -> Result<_, NotRun> {
-        let mine = transaction.ledger.entries.get(&id).is_some_and(|entry| entry.starter.as_ref() == Some(&me));
+        let mine = transaction
+            .ledger
+            .entries
+            .get(&id)
+            .is_some_and(|entry| entry.starter.as_ref() == Some(&me));
         if !mine {
             return Err(NotRun::Cancelled);
         }
@@ -80,7 +94,9 @@ pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Running, NotRun
         let folder = transaction.folder;
         let (gate, passage) = transaction.gate().map_err(what)?;
         let number = gate.next_child();
-        let leader = gate.fork(&prepared, null, file.as_fd(), &shared.inherited).map_err(what)?;
+        let leader = gate
+            .fork(&prepared, null, file.as_fd(), &shared.inherited)
+            .map_err(what)?;
         shared.children.add(leader.pid);
         if let Err(error) = pidfile::write(folder, &id, leader.pid) {
             gate.turn_away(leader.pid);
@@ -91,16 +107,26 @@ pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Running, NotRun
             let _ = pidfile::remove(folder, &file_of, &[leader.pid]);
         });
         let instance = Instance {
-            leader: Claim { pid: leader.pid, start_time: leader.start_time, ..me },
+            leader: Claim {
+                pid: leader.pid,
+                start_time: leader.start_time,
+                ..me
+            },
             since: leader.start_time,
             session: Some(leader.pid),
             ..template
         };
         let entry: &mut Entry = transaction.ledger.entry(&id, &table);
         // What `prepare` left in the background stays family.
-        let earlier = entry.instance.take().filter(|earlier| earlier.token == instance.token);
+        let earlier = entry
+            .instance
+            .take()
+            .filter(|earlier| earlier.token == instance.token);
         let since = earlier.map_or(instance.since, |earlier| earlier.since);
-        entry.instance = Some(Instance { since, ..instance.clone() });
+        entry.instance = Some(Instance {
+            since,
+            ..instance.clone()
+        });
         entry.failure = None;
         Ok((Instance { since, ..instance }, number, passage))
     });
@@ -110,9 +136,14 @@ pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Running, NotRun
             return Err(NotRun::Failed(why));
         }
     };
-    passage.until(|passage| passage.is_some().then_some(())).await;
+    passage
+        .until(|passage| passage.is_some().then_some(()))
+        .await;
     if let Some((stage, why)) = passage.see(|passage| {
-        passage.as_ref().and_then(|failures| failures.get(&number)).map(|(stage, error)| (*stage, error.to_string()))
+        passage
+            .as_ref()
+            .and_then(|failures| failures.get(&number))
+            .map(|(stage, error)| (*stage, error.to_string()))
     }) {
         return Err(NotRun::Failed(exec_failure(attempt, stage, &why)));
     }
@@ -131,12 +162,21 @@ fn exec_failure(attempt: &Attempt<'_>, stage: Stage, why: &str) -> String {
 /// The record without the leader, which is not forked yet.
 fn template(act: &Act, attempt: &Attempt<'_>, log: Log) -> Instance {
     let service = attempt.service;
-    let executable = attempt.environment.program(service).and_then(|program| executable(&program.found));
+    let executable = attempt
+        .environment
+        .program(service)
+        .and_then(|program| executable(&program.found));
     Instance {
-        leader: Claim { pid: 0, start_time: 0, ..act.claim() },
+        leader: Claim {
+            pid: 0,
+            start_time: 0,
+            ..act.claim()
+        },
         since: 0,
         token: attempt.token.to_string(),
-        started_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64()),
+        started_at: SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0.0, |time| time.as_secs_f64()),
         phase: attempt.phase,
         followed: false,
         session: None,
@@ -156,14 +196,36 @@ fn template(act: &Act, attempt: &Attempt<'_>, log: Log) -> Instance {
 /// Path, device, inode and modification time of a program: whether it has changed since.
 pub fn executable(path: &std::path::Path) -> Option<(std::path::PathBuf, u64, u64, i64)> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((path.to_path_buf(), metadata.dev(), metadata.ino(), metadata.mtime()))
+    Some((
+        path.to_path_buf(),
+        metadata.dev(),
+        metadata.ino(),
+        metadata.mtime(),
+    ))
 }
 
 /// A record of a process that pidctl did not start: adopted, or taken for ours by its PID file.
-pub fn adopted(act: &Act, service: &Service, environment: &Environment, leader: Identity) -> Instance {
+pub fn adopted(
+    act: &Act,
+    service: &Service,
+    environment: &Environment,
+    leader: Identity,
+) -> Instance {
     let path = act.table.log_file(&service.id);
-    let log = Log { begin: std::fs::metadata(&path).map_or(0, |m| m.len()), path, device: 0, inode: 0, lock: None };
-    let attempt = Attempt { service, environment, command: &service.command, phase: Phase::Ready, token: "" };
+    let log = Log {
+        begin: std::fs::metadata(&path).map_or(0, |m| m.len()),
+        path,
+        device: 0,
+        inode: 0,
+        lock: None,
+    };
+    let attempt = Attempt {
+        service,
+        environment,
+        command: &service.command,
+        phase: Phase::Ready,
+        token: "",
+    };
     let age = boot::age(leader.start_time);
     let template = template(act, &attempt, log);
     Instance {

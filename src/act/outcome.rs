@@ -47,7 +47,10 @@ impl Started {
     }
 
     pub fn is_up(&self) -> bool {
-        matches!(self.outcome, StartOutcome::Started | StartOutcome::AlreadyRunning)
+        matches!(
+            self.outcome,
+            StartOutcome::Started | StartOutcome::AlreadyRunning
+        )
     }
 }
 
@@ -92,7 +95,10 @@ impl Stopped {
     }
 
     pub fn failed(id: &str, pid: Option<i32>, detail: String) -> Stopped {
-        Stopped { detail: Some(detail), ..Stopped::new(id, StopOutcome::Failed, pid) }
+        Stopped {
+            detail: Some(detail),
+            ..Stopped::new(id, StopOutcome::Failed, pid)
+        }
     }
 }
 

@@ -21,7 +21,10 @@ use std::rc::Rc;
 pub enum Judged {
     Free,
     /// These may be stopped: the topmost that qualify.
-    Stoppable { roots: Vec<Stat>, named: String },
+    Stoppable {
+        roots: Vec<Stat>,
+        named: String,
+    },
     /// At least one may not; nobody is touched. For people: who, and how to proceed.
     Refused(String),
     /// Somebody's that may not be seen, or nobody's that can be.
@@ -30,31 +33,51 @@ pub enum Judged {
 
 /// Who holds the service's TCP port, and may they be stopped?
 pub fn judge(act: &Act, service: &Service, port: u16, which: Takeover) -> Result<Judged, String> {
-    if holders::listeners_on(port).map_err(|error| format!("port {port} cannot be looked at: {error}"))?.is_empty() {
+    if holders::listeners_on(port)
+        .map_err(|error| format!("port {port} cannot be looked at: {error}"))?
+        .is_empty()
+    {
         return Ok(Judged::Free);
     }
-    let mut held = holders::of(Protocol::Tcp, &PortSet::from(port)).map_err(|error| format!("port {port}: {error}"))?;
-    let Some(held) = held.remove(&port) else { return Ok(Judged::Free) };
+    let mut held = holders::of(Protocol::Tcp, &PortSet::from(port))
+        .map_err(|error| format!("port {port}: {error}"))?;
+    let Some(held) = held.remove(&port) else {
+        return Ok(Judged::Free);
+    };
     if held.pids.is_empty() {
         return Ok(Judged::Unseen(unseen(port, &held)));
     }
     let measure = Measure::new(service, &act.place)?;
     let (ledger, folder) = match &act.folder {
-        Ok(folder) => (Ledger::read(folder).unwrap_or_default(), folder.path.clone()),
+        Ok(folder) => (
+            Ledger::read(folder).unwrap_or_default(),
+            folder.path.clone(),
+        ),
         Err(_) => (Ledger::default(), Default::default()),
     };
     let mut roots: Vec<Stat> = Vec::new();
     let mut refusals = Vec::new();
     let mut names = Vec::new();
     for &pid in &held.pids {
-        let Ok(Some((_, stat))) = Pidfd::open(pid) else { continue };
+        let Ok(Some((_, stat))) = Pidfd::open(pid) else {
+            continue;
+        };
         names.push(name(&stat));
         if let Some(owner) = instance::of(&stat, &ledger, &folder, &act.place) {
-            refusals.push(format!("{} is {} of {}", name(&stat), owner.id, owner.table.display()));
+            refusals.push(format!(
+                "{} is {} of {}",
+                name(&stat),
+                owner.id,
+                owner.table.display()
+            ));
             continue;
         }
         if let Some(manager) = stranger::manager(&stat) {
-            refusals.push(format!("{} belongs to {manager}: {}", name(&stat), manager.advice(port)));
+            refusals.push(format!(
+                "{} belongs to {manager}: {}",
+                name(&stat),
+                manager.advice(port)
+            ));
             continue;
         }
         match qualifying_root(&measure, &stat, which) {
@@ -64,17 +87,26 @@ pub fn judge(act: &Act, service: &Service, port: u16, which: Takeover) -> Result
         }
     }
     if let Some(first) = refusals.first() {
-        let others = if refusals.len() > 1 { format!("; {}", refusals[1..].join("; ")) } else { String::new() };
+        let others = if refusals.len() > 1 {
+            format!("; {}", refusals[1..].join("; "))
+        } else {
+            String::new()
+        };
         let way = match which {
             Takeover::Never => format!("free it with: pidctl free {port}"),
             _ => format!("if it may be ended: pidctl free {port}, or --takeover any"),
         };
-        return Ok(Judged::Refused(format!("port {port} is held by {first}{others} ({way})")));
+        return Ok(Judged::Refused(format!(
+            "port {port} is held by {first}{others} ({way})"
+        )));
     }
     if roots.is_empty() {
         return Ok(Judged::Free);
     }
-    Ok(Judged::Stoppable { roots, named: names.join(", ") })
+    Ok(Judged::Stoppable {
+        roots,
+        named: names.join(", "),
+    })
 }
 
 /// The holder or, for the default takeover, the topmost of its ancestors that qualifies.
@@ -105,14 +137,25 @@ fn qualifying_root(measure: &Measure<'_>, holder: &Stat, which: Takeover) -> Res
 pub fn name(stat: &Stat) -> String {
     let user = proc::uid(stat.pid).map_or_else(|_| "?".to_string(), users::name_of);
     let line = proc::cmdline(stat.pid).unwrap_or_default();
-    let mut line = line.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let mut line = line
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ");
     if line.len() > 60 {
-        let end = (0..=57).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
+        let end = (0..=57)
+            .rev()
+            .find(|&at| line.is_char_boundary(at))
+            .unwrap_or(0);
         line.truncate(end);
         line.push_str("...");
     }
     let line = crate::logs::sanitize::sanitize(line.as_bytes());
-    format!("PID {} ({}, user {user}: {line})", stat.pid, crate::logs::sanitize::sanitize(stat.comm.as_bytes()))
+    format!(
+        "PID {} ({}, user {user}: {line})",
+        stat.pid,
+        crate::logs::sanitize::sanitize(stat.comm.as_bytes())
+    )
 }
 
 /// A port whose holder is no process that we see.
@@ -129,7 +172,13 @@ pub fn unseen(port: u16, held: &Held) -> String {
 }
 
 /// Ends the processes that were found stoppable, as the service itself would be ended.
-pub async fn take_over(act: &Rc<Act>, id: &str, roots: Vec<Stat>, schedule: Schedule, why: &'static str) -> Caught {
+pub async fn take_over(
+    act: &Rc<Act>,
+    id: &str,
+    roots: Vec<Stat>,
+    schedule: Schedule,
+    why: &'static str,
+) -> Caught {
     let known: Vec<Identity> = roots.iter().map(Stat::identity).collect();
     let hunt = Hunt {
         label: id.to_string(),
@@ -149,5 +198,7 @@ pub async fn take_over(act: &Rc<Act>, id: &str, roots: Vec<Stat>, schedule: Sche
 
 /// A folder as instance lookups want it.
 pub fn folder_path(act: &Act) -> &Path {
-    act.folder.as_ref().map_or(Path::new(""), |folder| &folder.path)
+    act.folder
+        .as_ref()
+        .map_or(Path::new(""), |folder| &folder.path)
 }

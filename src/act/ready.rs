@@ -24,7 +24,10 @@ const SETTLED: Duration = Duration::from_millis(200);
 pub enum Verdict {
     Ready,
     /// The leader went, this one remains and is followed; the whole family with it.
-    Followed { leader: Identity, family: Vec<Identity> },
+    Followed {
+        leader: Identity,
+        family: Vec<Identity>,
+    },
     Exited(Option<Exit>),
     /// Says why it was not healthy.
     TimedOut(String),
@@ -62,10 +65,15 @@ impl Awaited<'_> {
         for stat in observe::by_ancestry(self.leader()) {
             seen.insert(stat.pid, stat.identity());
         }
-        let roots: Vec<Identity> = seen.values().copied().filter(|&identity| identity != self.leader()).collect();
+        let roots: Vec<Identity> = seen
+            .values()
+            .copied()
+            .filter(|&identity| identity != self.leader())
+            .collect();
         // Those that have left the leader's tree have trees of their own.
         for root in roots {
-            if proc::stat(root.pid).is_ok_and(|stat| stat.ppid == 1 || stat.ppid == self.act.me.pid) {
+            if proc::stat(root.pid).is_ok_and(|stat| stat.ppid == 1 || stat.ppid == self.act.me.pid)
+            {
                 for stat in observe::by_ancestry(root) {
                     seen.insert(stat.pid, stat.identity());
                 }
@@ -90,7 +98,12 @@ impl Awaited<'_> {
     pub async fn verdict(&self, timeout: Duration) -> Verdict {
         let until = Instant::now() + timeout;
         let last = RefCell::new("it was not asked yet".to_string());
-        let _shown = self.act.show(&self.service.id, "until it is ready", Some(until), "it fails");
+        let _shown = self.act.show(
+            &self.service.id,
+            "until it is ready",
+            Some(until),
+            "it fails",
+        );
         let work = reactor::by(until, self.settle(&last));
         let unwanted = reactor::race(self.interrupted(), self.cancelled());
         match reactor::race(work, unwanted).await {
@@ -102,7 +115,10 @@ impl Awaited<'_> {
     }
 
     async fn interrupted(&self) {
-        self.act.interrupts.until(|seen| (seen.count > 0).then_some(())).await;
+        self.act
+            .interrupts
+            .until(|seen| (seen.count > 0).then_some(()))
+            .await;
     }
 
     /// Until a `stop` has taken our claim away; never for what we only join.
@@ -168,13 +184,18 @@ impl Awaited<'_> {
             if family.is_empty() {
                 return Verdict::Exited(exit);
             }
-            self.seen.borrow_mut().extend(family.iter().map(|stat| (stat.pid, stat.identity())));
+            self.seen
+                .borrow_mut()
+                .extend(family.iter().map(|stat| (stat.pid, stat.identity())));
             match self.probe(helper).await {
                 Ok(()) => {
                     // Looked at again: the probe may have taken its time.
                     let family = self.remains().await;
                     if let Some(leader) = observe::new_leader(&family, self.service.port) {
-                        return Verdict::Followed { leader, family: family.iter().map(Stat::identity).collect() };
+                        return Verdict::Followed {
+                            leader,
+                            family: family.iter().map(Stat::identity).collect(),
+                        };
                     }
                 }
                 Err(why) => *last.borrow_mut() = why,
@@ -196,10 +217,19 @@ impl Awaited<'_> {
     }
 
     fn orphans(&self) -> Vec<Stat> {
-        let Ok(me) = proc::stat(self.act.me.pid) else { return Vec::new() };
+        let Ok(me) = proc::stat(self.act.me.pid) else {
+            return Vec::new();
+        };
         let own = proc::children(&me).unwrap_or_default();
-        let orphans = own.into_iter().filter(|&pid| !self.act.children.is_forked(pid)).filter_map(|pid| proc::stat(pid).ok());
-        orphans.filter(|stat| stat.is_alive() && stat.start_time >= self.instance.since && self.is_ours(stat)).collect()
+        let orphans = own
+            .into_iter()
+            .filter(|&pid| !self.act.children.is_forked(pid))
+            .filter_map(|pid| proc::stat(pid).ok());
+        orphans
+            .filter(|stat| {
+                stat.is_alive() && stat.start_time >= self.instance.since && self.is_ours(stat)
+            })
+            .collect()
     }
 
     fn is_ours(&self, orphan: &Stat) -> bool {
@@ -210,20 +240,31 @@ impl Awaited<'_> {
         let log = &self.instance.log;
         let files = HashSet::from([(log.device, log.inode)]);
         let locks = trace::log_locks_of(orphan.pid, &files);
-        if log.lock.is_some_and(|lock| locks.contains(&lock)) || self.instance.session == Some(orphan.session) {
+        if log.lock.is_some_and(|lock| locks.contains(&lock))
+            || self.instance.session == Some(orphan.session)
+        {
             return true;
         }
         // It wiped its traces. Who else could it be?
-        let pids: Vec<i32> = observe::by_ancestry(orphan.identity()).iter().map(|stat| stat.pid).collect();
-        let holds_port = self.service.port.is_some_and(|port| holders::is_held_by(port, &pids).unwrap_or(false));
+        let pids: Vec<i32> = observe::by_ancestry(orphan.identity())
+            .iter()
+            .map(|stat| stat.pid)
+            .collect();
+        let holds_port = self
+            .service
+            .port
+            .is_some_and(|port| holders::is_held_by(port, &pids).unwrap_or(false));
         holds_port || self.act.starting.see(|ids| ids.len() == 1) || self.has_our_program(orphan)
     }
 
     fn has_our_program(&self, orphan: &Stat) -> bool {
         self.service.port.is_none()
-            && self.environment.program(self.service).is_some_and(|program| {
-                proc::exe_file(orphan.pid).is_ok_and(|file| file == program.file)
-            })
+            && self
+                .environment
+                .program(self.service)
+                .is_some_and(|program| {
+                    proc::exe_file(orphan.pid).is_ok_and(|file| file == program.file)
+                })
     }
 
     fn helper(&self) -> Helper {
@@ -237,7 +278,12 @@ impl Awaited<'_> {
 }
 
 /// Is this instance healthy now? For those who only ask once.
-pub async fn is_healthy(act: &Rc<Act>, service: &Service, token: &str, family: &[i32]) -> Result<(), String> {
+pub async fn is_healthy(
+    act: &Rc<Act>,
+    service: &Service,
+    token: &str,
+    family: &[i32],
+) -> Result<(), String> {
     let helper = match &service.health {
         Health::Command { .. } => Some(Helper {
             act: act.clone(),
@@ -247,6 +293,11 @@ pub async fn is_healthy(act: &Rc<Act>, service: &Service, token: &str, family: &
         }),
         _ => None,
     };
-    let patient = Patient { health: &service.health, port: service.port, family, helper: helper.as_ref() };
+    let patient = Patient {
+        health: &service.health,
+        port: service.port,
+        family,
+        helper: helper.as_ref(),
+    };
     health::probe(&patient).await
 }

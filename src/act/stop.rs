@@ -45,24 +45,44 @@ pub struct Targets {
 }
 
 /// Ends the targets. `told` is called as each outcome is known.
-pub async fn stop(act: &Rc<Act>, targets: &Targets, options: &Options, told: impl Fn(&Stopped) + 'static) -> Vec<Stopped> {
+pub async fn stop(
+    act: &Rc<Act>,
+    targets: &Targets,
+    options: &Options,
+    told: impl Fn(&Stopped) + 'static,
+) -> Vec<Stopped> {
     let began = Instant::now();
     let claimed = claim(act, targets).await;
     let dependents = selection::dependents(&act.table, &targets.indices);
-    let ends: Rc<HashMap<usize, Rc<Watch<bool>>>> =
-        Rc::new(targets.indices.iter().map(|&index| (index, Watch::new(false))).collect());
+    let ends: Rc<HashMap<usize, Rc<Watch<bool>>>> = Rc::new(
+        targets
+            .indices
+            .iter()
+            .map(|&index| (index, Watch::new(false)))
+            .collect(),
+    );
     let levels = levels(&dependents);
     let told = Rc::new(told);
     let mut tasks = Vec::new();
-    let ids = targets.indices.iter().map(|&index| (Some(index), act.table.services[index].id.clone()));
-    for ((index, id), look) in ids.chain(targets.gone.iter().map(|id| (None, id.clone()))).zip(claimed) {
+    let ids = targets
+        .indices
+        .iter()
+        .map(|&index| (Some(index), act.table.services[index].id.clone()));
+    for ((index, id), look) in ids
+        .chain(targets.gone.iter().map(|id| (None, id.clone())))
+        .zip(claimed)
+    {
         let story = Story {
             act: act.clone(),
             index,
             id,
             options: options.clone(),
             notes: RefCell::default(),
-            slice: options.deadline.map(|deadline| Slice { began, deadline, left: index.map_or(1, |index| levels.left(index)) }),
+            slice: options.deadline.map(|deadline| Slice {
+                began,
+                deadline,
+                left: index.map_or(1, |index| levels.left(index)),
+            }),
             ticks: ticks_now(),
         };
         let (ends, told) = (ends.clone(), told.clone());
@@ -116,7 +136,11 @@ fn levels(dependents: &HashMap<usize, Vec<usize>>) -> Levels {
     loop {
         let mut changed = false;
         for (index, before) in dependents {
-            let deeper = before.iter().filter_map(|dependent| depth.get(dependent)).max().map_or(0, |most| most + 1);
+            let deeper = before
+                .iter()
+                .filter_map(|dependent| depth.get(dependent))
+                .max()
+                .map_or(0, |most| most + 1);
             if depth.get(index) != Some(&deeper) {
                 depth.insert(*index, deeper);
                 changed = true;
@@ -162,7 +186,10 @@ struct Look {
 }
 
 fn look(observation: Observation) -> Look {
-    let instance = observation.entry.as_ref().and_then(|entry| entry.instance.clone());
+    let instance = observation
+        .entry
+        .as_ref()
+        .and_then(|entry| entry.instance.clone());
     Look {
         instance,
         pid_file_pid: match &observation.pid_file {
@@ -190,11 +217,20 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
     let trouble = match act.journal() {
         Ok(journal) => {
             let claimed = journal.update(move |transaction| {
-                let scene = Scene::with(&shared.place, transaction.folder, transaction.ledger.clone());
-                let looks: Vec<Look> = wanted.iter().map(|(id, index)| look(observe(&shared, &scene, id, *index))).collect();
+                let scene = Scene::with(
+                    &shared.place,
+                    transaction.folder,
+                    transaction.ledger.clone(),
+                );
+                let looks: Vec<Look> = wanted
+                    .iter()
+                    .map(|(id, index)| look(observe(&shared, &scene, id, *index)))
+                    .collect();
                 let me = shared.claim();
                 for ((id, _), look) in wanted.iter().zip(&looks) {
-                    let Some(entry) = transaction.ledger.entries.get_mut(id) else { continue };
+                    let Some(entry) = transaction.ledger.entries.get_mut(id) else {
+                        continue;
+                    };
                     entry.starter = None;
                     entry.failure = None;
                     if let StopStep::End { first, leader } = &look.step
@@ -207,7 +243,10 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
                             Some(leader) => crate::observe::by_ancestry(*leader),
                             None => first.clone(),
                         };
-                        let known: Vec<(i32, u64)> = family.iter().map(|stat| (stat.pid, stat.start_time)).collect();
+                        let known: Vec<(i32, u64)> = family
+                            .iter()
+                            .map(|stat| (stat.pid, stat.start_time))
+                            .collect();
                         if known.len() > 1 || leader.is_none() {
                             instance.members = known;
                         }
@@ -226,8 +265,15 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
     };
     // Without the lock: what is proven ours is ended all the same.
     let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
-    let looks = services.iter().map(|(id, index)| look(observe(act, &scene, id, *index)));
-    looks.map(|look| Look { trouble: trouble.clone(), ..look }).collect()
+    let looks = services
+        .iter()
+        .map(|(id, index)| look(observe(act, &scene, id, *index)));
+    looks
+        .map(|look| Look {
+            trouble: trouble.clone(),
+            ..look
+        })
+        .collect()
 }
 
 fn observe(act: &Act, scene: &Scene<'_>, id: &str, index: Option<usize>) -> Observation {
@@ -273,7 +319,11 @@ impl Story {
         if look.cancelled_start {
             self.note("a start by another command was cancelled");
         }
-        let pid = look.instance.as_ref().map(|instance| instance.leader.pid).or(look.pid_file_pid);
+        let pid = look
+            .instance
+            .as_ref()
+            .map(|instance| instance.leader.pid)
+            .or(look.pid_file_pid);
         let mut stopped = match look.step {
             StopStep::Fail(why) => Stopped::failed(&self.id, pid, why),
             StopStep::NotRunning => {
@@ -281,7 +331,10 @@ impl Story {
                 Stopped::new(&self.id, StopOutcome::NotRunning, None)
             }
             StopStep::RemoveStale(why) => self.remove_stale(why, pid, &look.instance).await,
-            StopStep::End { leader, first } => self.end(leader, first, &look.instance, look.already_stopping, pid).await,
+            StopStep::End { leader, first } => {
+                self.end(leader, first, &look.instance, look.already_stopping, pid)
+                    .await
+            }
         };
         if stopped.outcome != StopOutcome::Failed {
             self.clear_port(&mut stopped).await;
@@ -290,20 +343,37 @@ impl Story {
             && stopped.outcome != StopOutcome::NotRunning
         {
             stopped.outcome = StopOutcome::Failed;
-            let before = stopped.detail.take().map(|detail| format!("{detail}; ")).unwrap_or_default();
-            stopped.detail = Some(format!("{before}PID file and record could not be changed: {trouble}"));
+            let before = stopped
+                .detail
+                .take()
+                .map(|detail| format!("{detail}; "))
+                .unwrap_or_default();
+            stopped.detail = Some(format!(
+                "{before}PID file and record could not be changed: {trouble}"
+            ));
         }
         stopped
     }
 
-    async fn remove_stale(&self, why: String, pid: Option<i32>, instance: &Option<Instance>) -> Stopped {
+    async fn remove_stale(
+        &self,
+        why: String,
+        pid: Option<i32>,
+        instance: &Option<Instance>,
+    ) -> Stopped {
         let pids: Vec<i32> = pid.into_iter().collect();
         match self.clean_up(instance, &pids).await {
             Ok(()) => {
-                self.act.event(EventKind::StaleRemoved, &self.id, pid, why.clone(), &[]);
-                Stopped { detail: Some(why), ..Stopped::new(&self.id, StopOutcome::StaleRemoved, None) }
+                self.act
+                    .event(EventKind::StaleRemoved, &self.id, pid, why.clone(), &[]);
+                Stopped {
+                    detail: Some(why),
+                    ..Stopped::new(&self.id, StopOutcome::StaleRemoved, None)
+                }
             }
-            Err(trouble) => Stopped::failed(&self.id, pid, format!("stale PID file ({why}): {trouble}")),
+            Err(trouble) => {
+                Stopped::failed(&self.id, pid, format!("stale PID file ({why}): {trouble}"))
+            }
         }
     }
 
@@ -316,7 +386,13 @@ impl Story {
         pid: Option<i32>,
     ) -> Stopped {
         if leader.is_none() {
-            self.act.event(EventKind::FoundGone, &self.id, pid, "its leader was gone, others of its family were not", &[]);
+            self.act.event(
+                EventKind::FoundGone,
+                &self.id,
+                pid,
+                "its leader was gone, others of its family were not",
+                &[],
+            );
         }
         let traces = match instance {
             Some(instance) => Traces::of(instance, &self.act.place),
@@ -346,13 +422,17 @@ impl Story {
             why: "stop",
         };
         let caught = hunt::end(&self.act, hunt).await;
-        let mut pids: Vec<i32> = pid.into_iter().chain(leader.map(|leader| leader.pid)).collect();
+        let mut pids: Vec<i32> = pid
+            .into_iter()
+            .chain(leader.map(|leader| leader.pid))
+            .collect();
         pids.extend(caught.members.iter().map(|(identity, _)| identity.pid));
         let mut stopped = self.outcome(leader.map(|leader| leader.pid).or(pid), caught);
         if stopped.outcome == StopOutcome::Failed {
             self.give_claim_back().await;
             let why = stopped.detail.clone().unwrap_or_default();
-            self.act.event(EventKind::StopFailed, &self.id, stopped.pid, why, &[]);
+            self.act
+                .event(EventKind::StopFailed, &self.id, stopped.pid, why, &[]);
             return stopped;
         }
         if let Err(trouble) = self.clean_up(instance, &pids).await {
@@ -360,8 +440,18 @@ impl Story {
             stopped.detail = Some(format!("all its processes have ended, but {trouble}"));
         }
         let outcome = json!(stopped.outcome);
-        let more = [("outcome", outcome), ("elapsed_ms", json!(stopped.elapsed_ms)), ("processes", json!(stopped.processes))];
-        self.act.event(EventKind::Stopped, &self.id, stopped.pid, "nobody of its family is left", &more);
+        let more = [
+            ("outcome", outcome),
+            ("elapsed_ms", json!(stopped.elapsed_ms)),
+            ("processes", json!(stopped.processes)),
+        ];
+        self.act.event(
+            EventKind::Stopped,
+            &self.id,
+            stopped.pid,
+            "nobody of its family is left",
+            &more,
+        );
         stopped
     }
 
@@ -371,7 +461,12 @@ impl Story {
             (true, true) => StopOutcome::Killed,
             (true, false) => StopOutcome::Stopped,
         };
-        let detail = (!caught.survivors.is_empty()).then(|| format!("could not be stopped, still there: {}", caught.survivors.join(", ")));
+        let detail = (!caught.survivors.is_empty()).then(|| {
+            format!(
+                "could not be stopped, still there: {}",
+                caught.survivors.join(", ")
+            )
+        });
         Stopped {
             signals: caught.signals,
             processes: caught.members.len(),
@@ -384,18 +479,23 @@ impl Story {
 
     /// Removes PID file and record of what has ended. `pids`: whom the PID file may name.
     async fn clean_up(&self, instance: &Option<Instance>, pids: &[i32]) -> Result<(), String> {
-        let Ok(journal) = self.act.journal() else { return Ok(()) };
+        let Ok(journal) = self.act.journal() else {
+            return Ok(());
+        };
         if instance.is_none() && pids.is_empty() {
             return Ok(());
         }
         let (shared, id, pids) = (self.act.clone(), self.id.clone(), pids.to_vec());
-        let ended = instance.as_ref().map(|instance| (instance.token.clone(), instance.leader.clone()));
+        let ended = instance
+            .as_ref()
+            .map(|instance| (instance.token.clone(), instance.leader.clone()));
         let removed = journal.update(move |transaction| {
             let me = shared.claim();
             if let Some(entry) = transaction.ledger.entries.get_mut(&id) {
                 let is_it = entry.instance.as_ref().is_some_and(|instance| {
                     ended.as_ref().is_some_and(|(token, leader)| {
-                        instance.token == *token && (!token.is_empty() || instance.leader == *leader)
+                        instance.token == *token
+                            && (!token.is_empty() || instance.leader == *leader)
                     })
                 });
                 if is_it {
@@ -416,7 +516,9 @@ impl Story {
 
     async fn give_claim_back(&self) {
         let (shared, id) = (self.act.clone(), self.id.clone());
-        let Ok(journal) = self.act.journal() else { return };
+        let Ok(journal) = self.act.journal() else {
+            return;
+        };
         // If it cannot be written, the claim ends with us.
         let _ = journal
             .update(move |transaction| {
@@ -433,7 +535,9 @@ impl Story {
     /// The port, after the service: a holder that takeover allows and that was there before is stopped
     /// too; a stranger is told.
     async fn clear_port(&self, stopped: &mut Stopped) {
-        let Some(service) = self.service() else { return };
+        let Some(service) = self.service() else {
+            return;
+        };
         let Some(port) = service.port else { return };
         if holders::listeners_on(port).is_ok_and(|listeners| listeners.is_empty()) {
             return;
@@ -442,19 +546,44 @@ impl Story {
         match port::judge(&self.act, service, port, which) {
             Ok(Judged::Free) => {}
             Err(why) | Ok(Judged::Refused(why) | Judged::Unseen(why)) => self.note(why),
-            Ok(Judged::Stoppable { roots, named }) if roots.iter().all(|root| root.start_time <= self.ticks) => {
+            Ok(Judged::Stoppable { roots, named })
+                if roots.iter().all(|root| root.start_time <= self.ticks) =>
+            {
                 let pid = roots.first().map(|root| root.pid);
-                let caught = port::take_over(&self.act, &self.id, roots, self.schedule(None), "it held the service's port").await;
+                let caught = port::take_over(
+                    &self.act,
+                    &self.id,
+                    roots,
+                    self.schedule(None),
+                    "it held the service's port",
+                )
+                .await;
                 if !caught.survivors.is_empty() {
                     stopped.outcome = StopOutcome::Failed;
-                    stopped.detail = Some(format!("port {port} is held by {named}, which could not be stopped: {}", caught.survivors.join(", ")));
+                    stopped.detail = Some(format!(
+                        "port {port} is held by {named}, which could not be stopped: {}",
+                        caught.survivors.join(", ")
+                    ));
                     stopped.receipts.extend(caught.receipts);
                     return;
                 }
-                self.act.event(EventKind::PortFreed, &self.id, pid, "taken over", &[("port", json!(port))]);
+                self.act.event(
+                    EventKind::PortFreed,
+                    &self.id,
+                    pid,
+                    "taken over",
+                    &[("port", json!(port))],
+                );
                 self.note(format!("port {port} was held by {named}: stopped"));
-                if matches!(stopped.outcome, StopOutcome::NotRunning | StopOutcome::StaleRemoved | StopOutcome::Stopped) {
-                    stopped.outcome = if caught.killed { StopOutcome::Killed } else { StopOutcome::Stopped };
+                if matches!(
+                    stopped.outcome,
+                    StopOutcome::NotRunning | StopOutcome::StaleRemoved | StopOutcome::Stopped
+                ) {
+                    stopped.outcome = if caught.killed {
+                        StopOutcome::Killed
+                    } else {
+                        StopOutcome::Stopped
+                    };
                 }
                 stopped.pid = stopped.pid.or(pid);
                 stopped.processes += caught.members.len();
@@ -467,7 +596,9 @@ impl Story {
                 }
             }
             Ok(Judged::Stoppable { named, .. }) => {
-                self.note(format!("port {port} is held by {named}, which came after this stop began"));
+                self.note(format!(
+                    "port {port} is held by {named}, which came after this stop began"
+                ));
             }
         }
     }

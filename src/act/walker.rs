@@ -23,7 +23,11 @@ pub struct Walker {
 
 impl Walker {
     pub fn new(place: Place, folder: Option<Rc<Folder>>) -> Rc<Walker> {
-        Rc::new(Walker { place, folder, asked: RefCell::default() })
+        Rc::new(Walker {
+            place,
+            folder,
+            asked: RefCell::default(),
+        })
     }
 
     /// The living processes that bear these traces, by a walk that began after the call.
@@ -38,7 +42,9 @@ impl Walker {
             });
         }
         answer.until(|answer| answer.is_some().then_some(())).await;
-        answer.change(Option::take).unwrap_or_else(|| Err("no answer".to_string()))
+        answer
+            .change(Option::take)
+            .unwrap_or_else(|| Err("no answer".to_string()))
     }
 
     fn walk(&self) {
@@ -46,8 +52,13 @@ impl Walker {
         let census = Census::take().map_err(|error| format!("/proc cannot be read: {error}"));
         let mut traces: Vec<Traces> = asked.iter().map(|(traces, _)| traces.clone()).collect();
         traces.extend(self.others(&traces));
-        let folder = self.folder.as_ref().map_or_else(PathBuf::new, |folder| folder.path.clone());
-        let families = census.as_ref().map(|census| census.families(&traces, &folder));
+        let folder = self
+            .folder
+            .as_ref()
+            .map_or_else(PathBuf::new, |folder| folder.path.clone());
+        let families = census
+            .as_ref()
+            .map(|census| census.families(&traces, &folder));
         for (number, (_, answer)) in asked.iter().enumerate() {
             let result = match &families {
                 Ok(families) => Ok(families[number].iter().map(|&stat| stat.clone()).collect()),
@@ -59,14 +70,29 @@ impl Walker {
 
     /// The recorded instances that nobody asked for: what is theirs is nobody else's.
     fn others(&self, asked: &[Traces]) -> Vec<Traces> {
-        let Some(ledger) = self.folder.as_ref().and_then(|folder| Ledger::read(folder).ok()) else { return Vec::new() };
-        let known: std::collections::HashSet<_> = asked.iter().flat_map(|traces| traces.known.iter().copied()).collect();
-        let tokens: std::collections::HashSet<_> = asked.iter().filter_map(|traces| traces.token.as_deref()).collect();
+        let Some(ledger) = self
+            .folder
+            .as_ref()
+            .and_then(|folder| Ledger::read(folder).ok())
+        else {
+            return Vec::new();
+        };
+        let known: std::collections::HashSet<_> = asked
+            .iter()
+            .flat_map(|traces| traces.known.iter().copied())
+            .collect();
+        let tokens: std::collections::HashSet<_> = asked
+            .iter()
+            .filter_map(|traces| traces.token.as_deref())
+            .collect();
         ledger
             .entries
             .values()
             .filter_map(|entry| entry.instance.as_ref())
-            .filter(|instance| !tokens.contains(instance.token.as_str()) && !known.contains(&instance.leader.identity()))
+            .filter(|instance| {
+                !tokens.contains(instance.token.as_str())
+                    && !known.contains(&instance.leader.identity())
+            })
             .map(|instance| Traces::of(instance, &self.place))
             .collect()
     }

@@ -13,8 +13,7 @@ pub const TABLE_NAME: &str = "services.toml";
 /// 1. `--config`
 /// 2. called as `start_all…` or `stop_all…`: beside the link
 /// 3. `$PIDCTL_CONFIG`
-/// 4. in the working directory or its nearest parent that has one; never for the drop-in names: a
-///    script called from elsewhere must not stop what happens to be there
+/// 4. in the working directory or its nearest parent that has one
 pub fn locate(
     flag: Option<&Path>,
     drop_in_folder: Option<&Path>,
@@ -27,10 +26,9 @@ pub fn locate(
     let env = env.filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = drop_in_folder {
         let beside = folder.join(TABLE_NAME);
-        return Ok(match env {
-            Some(path) if !is_there(&beside) => path,
-            _ => beside,
-        });
+        if is_there(&beside) {
+            return Ok(beside);
+        }
     }
     if let Some(path) = env {
         return Ok(path);

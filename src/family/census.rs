@@ -36,7 +36,10 @@ impl Census {
         let pids = proc::all_pids()?;
         let read = |pids: &[i32]| -> Vec<Stat> {
             // One that is gone, or that hidepid hides from us, shows nothing.
-            pids.iter().filter_map(|&pid| proc::stat(pid).ok()).filter(|stat| !stat.is_kernel_thread()).collect()
+            pids.iter()
+                .filter_map(|&pid| proc::stat(pid).ok())
+                .filter(|stat| !stat.is_kernel_thread())
+                .collect()
         };
         let stats = if pids.len() < WORTH_A_THREAD {
             read(&pids)
@@ -49,7 +52,11 @@ impl Census {
                 stats
             })
         };
-        let by_pid = stats.iter().enumerate().map(|(index, stat)| (stat.pid, index)).collect();
+        let by_pid = stats
+            .iter()
+            .enumerate()
+            .map(|(index, stat)| (stat.pid, index))
+            .collect();
         Ok(Census { stats, by_pid })
     }
 
@@ -91,14 +98,30 @@ impl Census {
     }
 
     fn own_traces(&self, instances: &[Traces], folder: &Path) -> Vec<Owner> {
-        let known: HashMap<Identity, usize> =
-            instances.iter().enumerate().flat_map(|(n, traces)| traces.known.iter().map(move |&id| (id, n))).collect();
-        let tokens: HashMap<&str, usize> =
-            instances.iter().enumerate().filter_map(|(n, traces)| Some((traces.token.as_deref()?, n))).collect();
-        let locks: HashMap<u64, usize> =
-            instances.iter().enumerate().filter_map(|(n, traces)| Some((traces.log?.lock, n))).collect();
-        let logs: HashSet<(u64, u64)> = instances.iter().filter_map(|traces| Some(traces.log?.file)).collect();
-        let oldest = instances.iter().map(|traces| traces.since).min().unwrap_or(u64::MAX);
+        let known: HashMap<Identity, usize> = instances
+            .iter()
+            .enumerate()
+            .flat_map(|(n, traces)| traces.known.iter().map(move |&id| (id, n)))
+            .collect();
+        let tokens: HashMap<&str, usize> = instances
+            .iter()
+            .enumerate()
+            .filter_map(|(n, traces)| Some((traces.token.as_deref()?, n)))
+            .collect();
+        let locks: HashMap<u64, usize> = instances
+            .iter()
+            .enumerate()
+            .filter_map(|(n, traces)| Some((traces.log?.lock, n)))
+            .collect();
+        let logs: HashSet<(u64, u64)> = instances
+            .iter()
+            .filter_map(|traces| Some(traces.log?.file))
+            .collect();
+        let oldest = instances
+            .iter()
+            .map(|traces| traces.since)
+            .min()
+            .unwrap_or(u64::MAX);
         let me = std::process::id() as i32;
         let mut recorded_elsewhere = RecordedTokens::default();
         let mut buffer = Vec::new();
@@ -113,7 +136,10 @@ impl Census {
                 return Owner::Nobody;
             }
             if let Some(found) = trace::token_of(stat.pid, &mut buffer) {
-                let helper = found.helper.as_deref().and_then(|helper| tokens.get(helper));
+                let helper = found
+                    .helper
+                    .as_deref()
+                    .and_then(|helper| tokens.get(helper));
                 if let Some(&number) = helper.or_else(|| tokens.get(found.token.as_str())) {
                     return Owner::Instance(number);
                 }
@@ -121,7 +147,9 @@ impl Census {
                     return Owner::Foreign;
                 }
             }
-            let locks = trace::log_locks_of(stat.pid, &logs).into_iter().find_map(|lock| locks.get(&lock));
+            let locks = trace::log_locks_of(stat.pid, &logs)
+                .into_iter()
+                .find_map(|lock| locks.get(&lock));
             locks.map_or(Owner::Nobody, |&number| Owner::Instance(number))
         };
         self.stats.iter().map(&mut owner_of).collect()
@@ -143,7 +171,10 @@ impl Census {
                 path.push(index);
                 let stat = &self.stats[index];
                 match self.by_pid.get(&stat.ppid) {
-                    Some(&parent) if self.stats[parent].start_time <= stat.start_time && !path.contains(&parent) => {
+                    Some(&parent)
+                        if self.stats[parent].start_time <= stat.start_time
+                            && !path.contains(&parent) =>
+                    {
                         index = parent;
                     }
                     _ => break Owner::Nobody,
@@ -154,15 +185,23 @@ impl Census {
                 owners[child] = Some(found);
             }
         }
-        owners.into_iter().map(|owner| owner.unwrap_or(Owner::Nobody)).collect()
+        owners
+            .into_iter()
+            .map(|owner| owner.unwrap_or(Owner::Nobody))
+            .collect()
     }
 
     /// Adds who shares the session or process group of a shown member. Says whether it added any.
     fn add_sessions(&self, instances: &[Traces], own: &mut [Owner], owners: &[Owner]) -> bool {
-        let sessions: HashMap<i32, usize> =
-            instances.iter().enumerate().filter_map(|(n, traces)| Some((traces.session?, n))).collect();
+        let sessions: HashMap<i32, usize> = instances
+            .iter()
+            .enumerate()
+            .filter_map(|(n, traces)| Some((traces.session?, n)))
+            .collect();
         let session_of = |stat: &Stat| {
-            let number = sessions.get(&stat.session).or_else(|| sessions.get(&stat.pgrp))?;
+            let number = sessions
+                .get(&stat.session)
+                .or_else(|| sessions.get(&stat.pgrp))?;
             Some(*number)
         };
         let anchored: HashSet<usize> = self
@@ -200,7 +239,11 @@ impl RecordedTokens {
                 .ok()
                 .and_then(|folder| crate::state::ledger::Ledger::read(&folder).ok())
                 .unwrap_or_default();
-            ledger.entries.into_values().filter_map(|entry| Some(entry.instance?.token)).collect()
+            ledger
+                .entries
+                .into_values()
+                .filter_map(|entry| Some(entry.instance?.token))
+                .collect()
         });
         tokens.contains(token)
     }
@@ -208,7 +251,9 @@ impl RecordedTokens {
 
 /// A process and its descendants by /proc/PID/task/TID/children: no walk, but no proof either.
 pub fn descendants(root: Identity) -> io::Result<Vec<Stat>> {
-    let Some(root) = proc::alive(root)? else { return Ok(Vec::new()) };
+    let Some(root) = proc::alive(root)? else {
+        return Ok(Vec::new());
+    };
     let me = std::process::id() as i32;
     let mut found = vec![root];
     let mut next = 0;
@@ -221,7 +266,10 @@ pub fn descendants(root: Identity) -> io::Result<Vec<Stat>> {
         };
         for pid in children {
             match proc::stat(pid) {
-                Ok(stat) if stat.ppid != parent.pid || stat.start_time < parent.start_time || pid == me => {}
+                Ok(stat)
+                    if stat.ppid != parent.pid
+                        || stat.start_time < parent.start_time
+                        || pid == me => {}
                 Ok(stat) if found.iter().any(|seen| seen.pid == stat.pid) => {}
                 Ok(stat) => found.push(stat),
                 Err(error) if proc::is_gone(&error) => {}

@@ -25,7 +25,11 @@ pub fn of(protocol: Protocol, ports: &PortSet) -> io::Result<HashMap<u16, Held>>
     if listeners.is_empty() {
         return Ok(HashMap::new());
     }
-    let inodes: HashSet<u64> = listeners.iter().map(|listener| listener.inode).filter(|&inode| inode != 0).collect();
+    let inodes: HashSet<u64> = listeners
+        .iter()
+        .map(|listener| listener.inode)
+        .filter(|&inode| inode != 0)
+        .collect();
     let found = holders::holders(&inodes)?;
     let mut by_inode: HashMap<u64, Vec<i32>> = HashMap::new();
     for &(pid, inode) in &found.found {
@@ -36,7 +40,9 @@ pub fn of(protocol: Protocol, ports: &PortSet) -> io::Result<HashMap<u16, Held>>
         let entry = held.entry(listener.port).or_default();
         match by_inode.get(&listener.inode) {
             Some(pids) => entry.pids.extend(pids),
-            None if found.unreadable.is_empty() || listener.inode == 0 => entry.nobody.push(listener.clone()),
+            None if found.unreadable.is_empty() || listener.inode == 0 => {
+                entry.nobody.push(listener.clone())
+            }
             None => entry.hidden.push(listener.clone()),
         }
         entry.listeners.push(listener);
@@ -55,11 +61,19 @@ pub fn listeners_on(port: u16) -> io::Result<Vec<Listener>> {
 
 /// Which of `pids` hold one of these sockets.
 pub fn among(listeners: &[Listener], pids: &[i32]) -> io::Result<Vec<i32>> {
-    let inodes: HashSet<u64> = listeners.iter().map(|listener| listener.inode).filter(|&inode| inode != 0).collect();
+    let inodes: HashSet<u64> = listeners
+        .iter()
+        .map(|listener| listener.inode)
+        .filter(|&inode| inode != 0)
+        .collect();
     if inodes.is_empty() {
         return Ok(Vec::new());
     }
-    let mut found: Vec<i32> = holders::holders_among(&inodes, pids)?.found.into_iter().map(|(pid, _)| pid).collect();
+    let mut found: Vec<i32> = holders::holders_among(&inodes, pids)?
+        .found
+        .into_iter()
+        .map(|(pid, _)| pid)
+        .collect();
     found.dedup();
     Ok(found)
 }

@@ -40,12 +40,19 @@ fn bears(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<B
     let find = |ledger: &Ledger, is_it: &dyn Fn(&Instance) -> bool| {
         let mut entries = ledger.entries.values();
         let entry = entries.find(|entry| {
-            entry.instance.as_ref().is_some_and(|instance| instance.leader.is_here(place) && is_it(instance))
+            entry
+                .instance
+                .as_ref()
+                .is_some_and(|instance| instance.leader.is_here(place) && is_it(instance))
         })?;
-        Some(Belonging { id: entry.id.clone(), table: entry.table.clone() })
+        Some(Belonging {
+            id: entry.id.clone(),
+            table: entry.table.clone(),
+        })
     };
     let named = |instance: &Instance| {
-        instance.leader.identity() == stat.identity() || instance.members().any(|member| member == stat.identity())
+        instance.leader.identity() == stat.identity()
+            || instance.members().any(|member| member == stat.identity())
     };
     if let Some(found) = find(ledger, &named) {
         return Some(found);
@@ -55,15 +62,24 @@ fn bears(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<B
         let found = if token.folder == folder {
             find(ledger, &bearer)
         } else {
-            let other = Folder::open(&token.folder).ok().and_then(|folder| Ledger::read(&folder).ok());
+            let other = Folder::open(&token.folder)
+                .ok()
+                .and_then(|folder| Ledger::read(&folder).ok());
             other.and_then(|ledger| find(&ledger, &bearer))
         };
         if found.is_some() {
             return found;
         }
     }
-    let logs = ledger.entries.values().filter_map(|entry| entry.instance.as_ref());
-    let files = logs.map(|instance| (instance.log.device, instance.log.inode)).collect();
+    let logs = ledger
+        .entries
+        .values()
+        .filter_map(|entry| entry.instance.as_ref());
+    let files = logs
+        .map(|instance| (instance.log.device, instance.log.inode))
+        .collect();
     let locks = trace::log_locks_of(stat.pid, &files);
-    find(ledger, &|instance| instance.log.lock.is_some_and(|lock| locks.contains(&lock)))
+    find(ledger, &|instance| {
+        instance.log.lock.is_some_and(|lock| locks.contains(&lock))
+    })
 }

@@ -25,14 +25,22 @@ pub struct Members {
 impl Members {
     /// Holds those that are not held yet and still are who they were. Gives the numbers of the new
     /// ones. An error (no more descriptors, say) leaves the rest held.
-    pub fn hold<'a>(&mut self, found: impl IntoIterator<Item = &'a Stat>) -> io::Result<Vec<usize>> {
+    pub fn hold<'a>(
+        &mut self,
+        found: impl IntoIterator<Item = &'a Stat>,
+    ) -> io::Result<Vec<usize>> {
         let mut new = Vec::new();
         for stat in found {
             if self.known.contains_key(&stat.identity()) || stat.pid <= 1 {
                 continue;
             }
             if let Some((pidfd, stat)) = Pidfd::hold(stat.identity())? {
-                let member = Member { identity: stat.identity(), stopped: stat.is_stopped(), comm: stat.comm, pidfd };
+                let member = Member {
+                    identity: stat.identity(),
+                    stopped: stat.is_stopped(),
+                    comm: stat.comm,
+                    pidfd,
+                };
                 self.known.insert(member.identity, self.held.len());
                 new.push(self.held.len());
                 self.held.push(member);
@@ -58,7 +66,10 @@ impl Members {
     }
 
     pub fn living(&self) -> impl Iterator<Item = (usize, &Member)> {
-        self.held.iter().enumerate().filter(|(_, member)| !member.pidfd.has_ended())
+        self.held
+            .iter()
+            .enumerate()
+            .filter(|(_, member)| !member.pidfd.has_ended())
     }
 
     pub fn identities(&self) -> Vec<Identity> {

@@ -22,7 +22,10 @@ pub struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// The service's own PATH; that of execvp(3) where it has none.
     pub fn search_path(&self) -> OsString {
-        self.env.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
+        self.env
+            .get(OsStr::new("PATH"))
+            .cloned()
+            .unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
     }
 }
 
@@ -46,10 +49,17 @@ pub fn words(command: &Command, surroundings: &Surroundings<'_>) -> Option<Vec<O
         Command::Exec(words) => Some(words.iter().map(OsString::from).collect()),
         Command::Shell(text) => {
             let expand = |name: &str| {
-                Some(surroundings.env.get(OsStr::new(name))?.to_string_lossy().into_owned())
+                Some(
+                    surroundings
+                        .env
+                        .get(OsStr::new(name))?
+                        .to_string_lossy()
+                        .into_owned(),
+                )
             };
             let words = simple_command::words(text, expand)?;
-            (!simple_command::is_builtin(&words[0])).then(|| words.into_iter().map(OsString::from).collect())
+            (!simple_command::is_builtin(&words[0]))
+                .then(|| words.into_iter().map(OsString::from).collect())
         }
     }
 }
@@ -65,31 +75,44 @@ impl Program {
         let mut shell_script = false;
         // `#!` lines may lead to another script; the kernel follows so many.
         for _ in 0..4 {
-            let Some(line) = interpreter(&file, surroundings) else { break };
+            let Some(line) = interpreter(&file, surroundings) else {
+                break;
+            };
             file = PathBuf::from(&line[0]);
             shell_script = is_shell(&file);
             argv.splice(0..0, line);
         }
         let metadata = fs::metadata(&file).ok()?;
-        Some(Program { found, file: (metadata.dev(), metadata.ino()), shell_script, argv, words })
+        Some(Program {
+            found,
+            file: (metadata.dev(), metadata.ino()),
+            shell_script,
+            argv,
+            words,
+        })
     }
 
     /// Does the process run this program? An interpreter or launcher must also run the same script or
     /// module in the same folder. An error: its /proc entries cannot be read.
     pub fn is_run_by(&self, pid: i32, cwd: &Path) -> std::io::Result<bool> {
         let argv = proc::cmdline(pid)?;
-        let same_cwd = || -> std::io::Result<bool> { Ok(proc::cwd(pid)? == fs::canonicalize(cwd)?) };
+        let same_cwd =
+            || -> std::io::Result<bool> { Ok(proc::cwd(pid)? == fs::canonicalize(cwd)?) };
         if proc::exe_file(pid)? == self.file {
             let path = proc::exe(pid)?;
             if !is_interpreter(&path) && !is_interpreter(&self.found) {
                 return Ok(true);
             }
             let theirs = script(&argv);
-            return Ok(theirs.is_some() && same_script(&theirs, &script(&self.argv), cwd) && same_cwd()?);
+            return Ok(theirs.is_some()
+                && same_script(&theirs, &script(&self.argv), cwd)
+                && same_cwd()?);
         }
         // A shim: a shell script that execs the real one of the same name with the same arguments.
         if self.shell_script {
-            let named = |word: &OsString| Path::new(word).file_name() == Path::new(&self.words[0]).file_name();
+            let named = |word: &OsString| {
+                Path::new(word).file_name() == Path::new(&self.words[0]).file_name()
+            };
             let at = argv.iter().take(2).position(named);
             return Ok(at.is_some_and(|at| argv[at + 1..] == self.words[1..]) && same_cwd()?);
         }
@@ -98,10 +121,13 @@ impl Program {
 
     /// Is the process's command line the table's?
     pub fn has_command_line(&self, argv: &[OsString]) -> bool {
-        argv == self.argv || argv == self.words || (self.shell_script && argv.len() >= self.words.len() && {
-            let tail = &argv[argv.len() - self.words.len() + 1..];
-            tail == &self.words[1..]
-        }) || (argv.len() == self.words.len() && argv.get(1..) == self.words.get(1..))
+        argv == self.argv
+            || argv == self.words
+            || (self.shell_script && argv.len() >= self.words.len() && {
+                let tail = &argv[argv.len() - self.words.len() + 1..];
+                tail == &self.words[1..]
+            })
+            || (argv.len() == self.words.len() && argv.get(1..) == self.words.get(1..))
     }
 }
 
@@ -112,17 +138,36 @@ fn interpreter(file: &Path, surroundings: &Surroundings<'_>) -> Option<Vec<OsStr
         return None;
     }
     let mut line = Vec::new();
-    std::io::BufReader::new(opened.take(512)).read_until(b'\n', &mut line).ok()?;
+    std::io::BufReader::new(opened.take(512))
+        .read_until(b'\n', &mut line)
+        .ok()?;
     let line = line.strip_prefix(b"#!")?.trim_ascii();
-    let split = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
-    let (first, argument) = (OsStr::from_bytes(&line[..split]), line[split..].trim_ascii());
+    let split = line
+        .iter()
+        .position(u8::is_ascii_whitespace)
+        .unwrap_or(line.len());
+    let (first, argument) = (
+        OsStr::from_bytes(&line[..split]),
+        line[split..].trim_ascii(),
+    );
     if first.is_empty() {
         return None;
     }
     if Path::new(first).file_name() == Some(OsStr::new("env")) {
-        let mut words = argument.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty() && *word != b"-S");
-        let found = spawn::resolve(OsStr::from_bytes(words.next()?), &surroundings.search_path(), surroundings.cwd)?;
-        return Some([found.into_os_string()].into_iter().chain(words.map(|word| OsString::from_vec(word.to_vec()))).collect());
+        let mut words = argument
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty() && *word != b"-S");
+        let found = spawn::resolve(
+            OsStr::from_bytes(words.next()?),
+            &surroundings.search_path(),
+            surroundings.cwd,
+        )?;
+        return Some(
+            [found.into_os_string()]
+                .into_iter()
+                .chain(words.map(|word| OsString::from_vec(word.to_vec())))
+                .collect(),
+        );
     }
     let mut words = vec![surroundings.cwd.join(first).into_os_string()];
     if !argument.is_empty() {
@@ -132,22 +177,77 @@ fn interpreter(file: &Path, surroundings: &Surroundings<'_>) -> Option<Vec<OsStr
 }
 
 fn base_name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     // `python3.11`, `node20`, `ruby3.2` are python, node, ruby.
-    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').trim_end_matches('-').to_string()
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')
+        .trim_end_matches('-')
+        .to_string()
 }
 
 fn is_shell(path: &Path) -> bool {
-    ["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "busybox", "fish"].contains(&base_name(path).as_str())
+    [
+        "sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "busybox", "fish",
+    ]
+    .contains(&base_name(path).as_str())
 }
 
 /// Programs of which two copies are different services: what they run decides.
 fn is_interpreter(path: &Path) -> bool {
     const NAMES: &[&str] = &[
-        "python", "pypy", "node", "nodejs", "deno", "bun", "ruby", "perl", "php", "lua", "luajit", "java", "tclsh",
-        "Rscript", "R", "guile", "racket", "beam.smp", "erl", "elixir", "mono", "dotnet", "npm", "npx", "pnpm", "yarn", "uv",
-        "uvx", "poetry", "pipenv", "pipx", "bundle", "rake", "cargo", "go", "make", "env", "nohup", "setsid", "nice", "time",
-        "timeout", "stdbuf", "sudo", "su", "tini", "dumb-init", "socat", "nc", "ncat",
+        "python",
+        "pypy",
+        "node",
+        "nodejs",
+        "deno",
+        "bun",
+        "ruby",
+        "perl",
+        "php",
+        "lua",
+        "luajit",
+        "java",
+        "tclsh",
+        "Rscript",
+        "R",
+        "guile",
+        "racket",
+        "beam.smp",
+        "erl",
+        "elixir",
+        "mono",
+        "dotnet",
+        "npm",
+        "npx",
+        "pnpm",
+        "yarn",
+        "uv",
+        "uvx",
+        "poetry",
+        "pipenv",
+        "pipx",
+        "bundle",
+        "rake",
+        "cargo",
+        "go",
+        "make",
+        "env",
+        "nohup",
+        "setsid",
+        "nice",
+        "time",
+        "timeout",
+        "stdbuf",
+        "sudo",
+        "su",
+        "tini",
+        "dumb-init",
+        "socat",
+        "nc",
+        "ncat",
     ];
     is_shell(path) || NAMES.contains(&base_name(path).as_str())
 }
@@ -164,10 +264,38 @@ enum Script {
 /// value of their own are known for the interpreters at hand.
 fn script(argv: &[OsString]) -> Option<Script> {
     const TAKES_THE_REST: &[&str] = &["-m", "-c", "-e", "-p", "-r", "-jar", "--eval", "--print"];
-    const TAKES_A_VALUE: &[&str] = &["-W", "-X", "-cp", "-classpath", "--require", "--import", "--loader", "-I", "-C", "-f", "-d"];
+    const TAKES_A_VALUE: &[&str] = &[
+        "-W",
+        "-X",
+        "-cp",
+        "-classpath",
+        "--require",
+        "--import",
+        "--loader",
+        "-I",
+        "-C",
+        "-f",
+        "-d",
+    ];
     let launcher = !matches!(
         base_name(Path::new(argv.first()?)).as_str(),
-        "python" | "pypy" | "node" | "nodejs" | "ruby" | "perl" | "php" | "java" | "lua" | "sh" | "bash" | "dash" | "zsh" | "ksh" | "ash" | "deno" | "bun"
+        "python"
+            | "pypy"
+            | "node"
+            | "nodejs"
+            | "ruby"
+            | "perl"
+            | "php"
+            | "java"
+            | "lua"
+            | "sh"
+            | "bash"
+            | "dash"
+            | "zsh"
+            | "ksh"
+            | "ash"
+            | "deno"
+            | "bun"
     );
     if launcher {
         return Some(Script::Words(argv[1..].to_vec()));
@@ -190,7 +318,11 @@ fn script(argv: &[OsString]) -> Option<Script> {
 fn same_script(theirs: &Option<Script>, ours: &Option<Script>, cwd: &Path) -> bool {
     match (theirs, ours) {
         (Some(Script::File(theirs)), Some(Script::File(ours))) => {
-            let file = |path: &OsStr| fs::metadata(cwd.join(path)).map(|m| (m.dev(), m.ino())).ok();
+            let file = |path: &OsStr| {
+                fs::metadata(cwd.join(path))
+                    .map(|m| (m.dev(), m.ino()))
+                    .ok()
+            };
             theirs == ours || (file(theirs).is_some() && file(theirs) == file(ours))
         }
         (theirs, ours) => theirs == ours,
@@ -209,9 +341,25 @@ mod tests {
     fn the_script_of_an_interpreter() {
         let file = |name: &str| Some(Script::File(name.into()));
         let rest = |words: &[&str]| Some(Script::Words(argv(words)));
-        assert_eq!(script(&argv(&["/usr/bin/python3.11", "-u", "-W", "ignore", "app.py", "x"])), file("app.py"));
-        assert_eq!(script(&argv(&["python3", "-m", "http.server", "80"])), rest(&["-m", "http.server"]));
-        assert_eq!(script(&argv(&["java", "-Xmx1g", "-jar", "a.jar"])), rest(&["-jar", "a.jar"]));
+        assert_eq!(
+            script(&argv(&[
+                "/usr/bin/python3.11",
+                "-u",
+                "-W",
+                "ignore",
+                "app.py",
+                "x"
+            ])),
+            file("app.py")
+        );
+        assert_eq!(
+            script(&argv(&["python3", "-m", "http.server", "80"])),
+            rest(&["-m", "http.server"])
+        );
+        assert_eq!(
+            script(&argv(&["java", "-Xmx1g", "-jar", "a.jar"])),
+            rest(&["-jar", "a.jar"])
+        );
         assert_eq!(script(&argv(&["npm", "run", "dev"])), rest(&["run", "dev"]));
         assert_eq!(script(&argv(&["python3"])), None);
     }
@@ -224,8 +372,12 @@ mod tests {
         fs::write(&path, "#!/usr/bin/env -S sh -e\nexit 0\n").unwrap();
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let env = HashMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
-        let surroundings = Surroundings { env: &env, cwd: &folder };
-        let program = Program::of(&Command::Shell("exec ./serve now".into()), &surroundings).unwrap();
+        let surroundings = Surroundings {
+            env: &env,
+            cwd: &folder,
+        };
+        let program =
+            Program::of(&Command::Shell("exec ./serve now".into()), &surroundings).unwrap();
         let sh = fs::metadata("/bin/sh").unwrap();
         assert_eq!(program.file, (sh.dev(), sh.ino()));
         assert!(program.shell_script);

@@ -5,7 +5,10 @@
 /// pipes, lists, substitutions, reserved words, and what starts with an expansion.
 pub fn words(text: &str, expand: impl Fn(&str) -> Option<String>) -> Option<Vec<String>> {
     let mut words: Vec<String> = Vec::new();
-    let mut lexer = Lexer { rest: text.trim(), expand: &expand };
+    let mut lexer = Lexer {
+        rest: text.trim(),
+        expand: &expand,
+    };
     let mut redirected = false;
     while let Some(token) = lexer.next()? {
         match token {
@@ -29,14 +32,17 @@ pub fn words(text: &str, expand: impl Fn(&str) -> Option<String>) -> Option<Vec<
 /// Words that the shell runs itself: there is no file to look for.
 pub fn is_builtin(word: &str) -> bool {
     const BUILTINS: &[&str] = &[
-        ".", ":", "alias", "bg", "cd", "command", "eval", "exit", "export", "fc", "fg", "getopts", "hash", "jobs",
-        "local", "read", "readonly", "return", "set", "shift", "source", "times", "trap", "type", "ulimit", "umask",
-        "unalias", "unset", "wait",
+        ".", ":", "alias", "bg", "cd", "command", "eval", "exit", "export", "fc", "fg", "getopts",
+        "hash", "jobs", "local", "read", "readonly", "return", "set", "shift", "source", "times",
+        "trap", "type", "ulimit", "umask", "unalias", "unset", "wait",
     ];
     BUILTINS.contains(&word)
 }
 
-const RESERVED: &[&str] = &["!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "in", "then", "until", "while", "function", "[[", "time", "coproc", "select"];
+const RESERVED: &[&str] = &[
+    "!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi", "for", "if", "in", "then",
+    "until", "while", "function", "[[", "time", "coproc", "select",
+];
 
 fn is_assignment(word: &str) -> bool {
     word.split_once('=').is_some_and(|(name, _)| {
@@ -64,7 +70,9 @@ impl Lexer<'_> {
     /// `None`: not a simple command. `Some(None)`: the end.
     fn next(&mut self) -> Option<Option<Token>> {
         self.rest = self.rest.trim_start_matches([' ', '\t']);
-        let Some(first) = self.rest.chars().next() else { return Some(None) };
+        let Some(first) = self.rest.chars().next() else {
+            return Some(None);
+        };
         if first == '#' || matches!(first, ';' | '&' | '|' | '(' | ')' | '\n') {
             return None;
         }
@@ -136,7 +144,10 @@ impl Lexer<'_> {
     }
 
     /// `$NAME` or `${NAME}`; anything richer makes the string compound.
-    fn parameter(&self, chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>) -> Option<String> {
+    fn parameter(
+        &self,
+        chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>,
+    ) -> Option<String> {
         let braced = chars.next_if(|(_, c)| *c == '{').is_some();
         let mut name = String::new();
         while let Some((_, c)) = chars.next_if(|(_, c)| c.is_ascii_alphanumeric() || *c == '_') {
@@ -162,15 +173,39 @@ mod tests {
 
     #[test]
     fn plain_strings() {
-        assert_eq!(of("uvicorn api:app --port $PORT").unwrap(), ["uvicorn", "api:app", "--port", "8000"]);
-        assert_eq!(of("A=1 B='x y' exec python3 -c 'import os; os.wait()' \"${PORT}\"").unwrap(), ["python3", "-c", "import os; os.wait()", "8000"]);
-        assert_eq!(of("node server.js >out.log 2>&1").unwrap(), ["node", "server.js"]);
+        assert_eq!(
+            of("uvicorn api:app --port $PORT").unwrap(),
+            ["uvicorn", "api:app", "--port", "8000"]
+        );
+        assert_eq!(
+            of("A=1 B='x y' exec python3 -c 'import os; os.wait()' \"${PORT}\"").unwrap(),
+            ["python3", "-c", "import os; os.wait()", "8000"]
+        );
+        assert_eq!(
+            of("node server.js >out.log 2>&1").unwrap(),
+            ["node", "server.js"]
+        );
         assert_eq!(of("'a b' c\\ d").unwrap(), ["a b", "c d"]);
     }
 
     #[test]
     fn compound_strings_have_no_program() {
-        for text in ["a | b", "a; b", "a && b", "(a)", "if x; then y; fi", "a $(b)", "`a`", "$CMD x", "cd x\nrun", "a &", "{ a; }", "'open", "a << E", ""] {
+        for text in [
+            "a | b",
+            "a; b",
+            "a && b",
+            "(a)",
+            "if x; then y; fi",
+            "a $(b)",
+            "`a`",
+            "$CMD x",
+            "cd x\nrun",
+            "a &",
+            "{ a; }",
+            "'open",
+            "a << E",
+            "",
+        ] {
             assert_eq!(of(text), None, "{text}");
         }
     }

@@ -51,14 +51,30 @@ impl<'a> Measure<'a> {
     pub fn new(service: &'a Service, place: &'a Place) -> Result<Measure<'a>, String> {
         let environment = Environment::of(service)?;
         let program = environment.program(service);
-        let ancestors = boot::ancestors().into_iter().chain([std::process::id() as i32]).collect();
-        Ok(Measure { service, environment, program, place, ancestors })
+        let ancestors = boot::ancestors()
+            .into_iter()
+            .chain([std::process::id() as i32])
+            .collect();
+        Ok(Measure {
+            service,
+            environment,
+            program,
+            place,
+            ancestors,
+        })
     }
 
     /// Is the process that a PID file without a record names the service? `written`: when that file
     /// was, `None` for `adopt`. `holds_port`: it or a descendant of it holds the service's port.
-    pub fn is_service(&self, stat: &Stat, written: Option<SystemTime>, holds_port: impl FnOnce() -> std::io::Result<bool>) -> Finding {
-        self.check_service(stat, written, holds_port).err().unwrap_or(Finding::Ours)
+    pub fn is_service(
+        &self,
+        stat: &Stat,
+        written: Option<SystemTime>,
+        holds_port: impl FnOnce() -> std::io::Result<bool>,
+    ) -> Finding {
+        self.check_service(stat, written, holds_port)
+            .err()
+            .unwrap_or(Finding::Ours)
     }
 
     fn check_service(
@@ -71,7 +87,8 @@ impl<'a> Measure<'a> {
         self.check_user(stat)?;
         self.check_namespace(stat)?;
         if let Some(written) = written {
-            let started = SystemTime::now() - std::time::Duration::from_secs_f64(boot::age(stat.start_time));
+            let started =
+                SystemTime::now() - std::time::Duration::from_secs_f64(boot::age(stat.start_time));
             // A tick of slack: start times are counted in ticks, file times are not.
             if started > written + std::time::Duration::from_millis(20) {
                 return not_ours("it started after the PID file was written");
@@ -83,7 +100,9 @@ impl<'a> Measure<'a> {
         match self.service.port {
             Some(port) => match readable(holds_port())? {
                 true => Ok(()),
-                false => not_ours(format!("neither it nor a child of it listens on port {port}")),
+                false => not_ours(format!(
+                    "neither it nor a child of it listens on port {port}"
+                )),
             },
             None => match self.has_command_line(&readable(proc::cmdline(stat.pid))?) {
                 true => Ok(()),
@@ -94,7 +113,9 @@ impl<'a> Measure<'a> {
 
     /// May this holder of the service's port be stopped? `which`: the table's word or the option's.
     pub fn may_be_taken_over(&self, stat: &Stat, which: Takeover) -> Finding {
-        self.check_takeover(stat, which).err().unwrap_or(Finding::Ours)
+        self.check_takeover(stat, which)
+            .err()
+            .unwrap_or(Finding::Ours)
     }
 
     fn check_takeover(&self, stat: &Stat, which: Takeover) -> Check {
@@ -113,8 +134,14 @@ impl<'a> Measure<'a> {
             return Ok(());
         }
         not_ours(match &self.program {
-            Some(program) => format!("it is not this service's program ({})", program.found.display()),
-            None => "the command has no single program to compare it with; name it in process_names".to_string(),
+            Some(program) => format!(
+                "it is not this service's program ({})",
+                program.found.display()
+            ),
+            None => {
+                "the command has no single program to compare it with; name it in process_names"
+                    .to_string()
+            }
         })
     }
 
@@ -132,7 +159,10 @@ impl<'a> Measure<'a> {
     fn check_user(&self, stat: &Stat) -> Check {
         let uid = readable(proc::uid(stat.pid))?;
         if uid != self.environment.uid() {
-            return not_ours(format!("it belongs to user {}", crate::sys::users::name_of(uid)));
+            return not_ours(format!(
+                "it belongs to user {}",
+                crate::sys::users::name_of(uid)
+            ));
         }
         Ok(())
     }
@@ -150,15 +180,24 @@ impl<'a> Measure<'a> {
         if names.is_empty() {
             return Ok(false);
         }
-        let base = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let base = |path: &Path| {
+            path.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+        };
         let exe = readable(proc::exe(pid))?;
         let exe = base(&exe).map(|name| name.trim_end_matches(" (deleted)").to_string());
-        let argv0 = readable(proc::cmdline(pid))?.first().and_then(|word| base(Path::new(word)));
-        Ok(names.iter().any(|name| *name == stat.comm || Some(name) == exe.as_ref() || Some(name) == argv0.as_ref()))
+        let argv0 = readable(proc::cmdline(pid))?
+            .first()
+            .and_then(|word| base(Path::new(word)));
+        Ok(names.iter().any(|name| {
+            *name == stat.comm || Some(name) == exe.as_ref() || Some(name) == argv0.as_ref()
+        }))
     }
 
     fn runs_program(&self, pid: i32) -> Result<bool, Finding> {
-        self.program.as_ref().map_or(Ok(false), |program| readable(program.is_run_by(pid, &self.environment.cwd)))
+        self.program.as_ref().map_or(Ok(false), |program| {
+            readable(program.is_run_by(pid, &self.environment.cwd))
+        })
     }
 
     fn has_command_line(&self, argv: &[OsString]) -> bool {
@@ -170,7 +209,9 @@ impl<'a> Measure<'a> {
         {
             return true;
         }
-        self.program.as_ref().is_some_and(|program| program.has_command_line(argv))
+        self.program
+            .as_ref()
+            .is_some_and(|program| program.has_command_line(argv))
     }
 }
 

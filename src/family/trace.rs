@@ -38,18 +38,32 @@ impl Traces {
         }
         let log = &instance.log;
         Traces {
-            known: instance.members().chain([instance.leader.identity()]).collect(),
+            known: instance
+                .members()
+                .chain([instance.leader.identity()])
+                .collect(),
             since: instance.since,
             token: (!instance.token.is_empty()).then(|| instance.token.clone()),
-            log: log.lock.map(|lock| LogMark { file: (log.device, log.inode), lock }),
+            log: log.lock.map(|lock| LogMark {
+                file: (log.device, log.inode),
+                lock,
+            }),
             session: instance.session,
         }
     }
 
     /// Of processes that no record tells of: they and what descends from them.
     pub fn of_processes(known: Vec<Identity>) -> Traces {
-        let since = known.iter().map(|identity| identity.start_time).min().unwrap_or(u64::MAX);
-        Traces { known, since, ..Traces::default() }
+        let since = known
+            .iter()
+            .map(|identity| identity.start_time)
+            .min()
+            .unwrap_or(u64::MAX);
+        Traces {
+            known,
+            since,
+            ..Traces::default()
+        }
     }
 }
 
@@ -62,7 +76,11 @@ pub fn new_lock_offset() -> io::Result<u64> {
 
 /// The value of the token variable. `helper`: a second token for a command that pidctl runs beside the
 /// instance (a health check) and ends as a family of its own.
-pub fn token_value(token: &str, helper: Option<&str>, folder: &std::path::Path) -> std::ffi::OsString {
+pub fn token_value(
+    token: &str,
+    helper: Option<&str>,
+    folder: &std::path::Path,
+) -> std::ffi::OsString {
     let mut value = std::ffi::OsString::from(token);
     if let Some(helper) = helper {
         value.push("+");
@@ -89,7 +107,10 @@ pub fn token_of(pid: i32, buffer: &mut Vec<u8>) -> Option<Token> {
 fn parse_token(value: &[u8]) -> Option<Token> {
     use std::os::unix::ffi::OsStrExt;
     let hexadecimal = |digits: &[u8]| {
-        digits.iter().all(u8::is_ascii_hexdigit).then(|| String::from_utf8_lossy(digits).into_owned())
+        digits
+            .iter()
+            .all(u8::is_ascii_hexdigit)
+            .then(|| String::from_utf8_lossy(digits).into_owned())
     };
     let (token, mut rest) = value.split_at_checked(32)?;
     let mut helper = None;
@@ -99,7 +120,11 @@ fn parse_token(value: &[u8]) -> Option<Token> {
         rest = after;
     }
     let folder = std::ffi::OsStr::from_bytes(rest.strip_prefix(b":")?).into();
-    Some(Token { token: hexadecimal(token)?, helper, folder })
+    Some(Token {
+        token: hexadecimal(token)?,
+        helper,
+        folder,
+    })
 }
 
 /// Locks on the open files behind standard output and error, if those are among `files`.
@@ -125,7 +150,10 @@ mod tests {
         let (token, helper) = ("a".repeat(32), "b".repeat(32));
         let value = token_value(&token, Some(&helper), std::path::Path::new("/x:y/pids"));
         let read = parse_token(value.as_encoded_bytes()).unwrap();
-        assert_eq!((read.token, read.helper, read.folder), (token, Some(helper), "/x:y/pids".into()));
+        assert_eq!(
+            (read.token, read.helper, read.folder),
+            (token, Some(helper), "/x:y/pids".into())
+        );
         for garbage in [&b""[..], b"abc", &[b'a'; 32], &[b'g'; 40], b"\xff"] {
             assert!(parse_token(garbage).is_none());
         }

@@ -24,7 +24,9 @@ pub fn of_leader(instance: &Instance, place: &Place) -> Verdict {
     if leader.pid_namespace != place.pid_namespace {
         // Its PID means nothing here, but its log tells whether anybody of it lives.
         let log = &instance.log;
-        let held = log.lock.and_then(|offset| lock::is_marked_at(&log.path, (log.device, log.inode), offset));
+        let held = log
+            .lock
+            .and_then(|offset| lock::is_marked_at(&log.path, (log.device, log.inode), offset));
         return match held {
             Some(false) => Verdict::NotOurs,
             Some(true) => Verdict::CannotTell(format!(
@@ -42,7 +44,9 @@ fn of_process(claim: &Claim) -> Verdict {
     match proc::alive(claim.identity()) {
         Ok(Some(stat)) => Verdict::Ours(stat),
         Ok(None) => Verdict::NotOurs,
-        Err(error) => Verdict::CannotTell(format!("/proc/{}/stat cannot be read: {error}", claim.pid)),
+        Err(error) => {
+            Verdict::CannotTell(format!("/proc/{}/stat cannot be read: {error}", claim.pid))
+        }
     }
 }
 

@@ -36,7 +36,10 @@ impl Folder {
         if let Some(why) = files::untrusted(&stat) {
             return Err(Refused::Untrusted(why));
         }
-        Ok(Folder { path: path.to_path_buf(), fd })
+        Ok(Folder {
+            path: path.to_path_buf(),
+            fd,
+        })
     }
 
     /// Makes it (0755 whatever the umask) where it is missing.
@@ -86,7 +89,9 @@ impl Refused {
         match self {
             Refused::Missing => format!("{path} does not exist"),
             Refused::Untrusted(why) => {
-                format!("{path} is refused: {why}; only you and root may be able to write it (chmod go-w {path})")
+                format!(
+                    "{path} is refused: {why}; only you and root may be able to write it (chmod go-w {path})"
+                )
             }
             Refused::Unreadable(error) => format!("{path} cannot be opened: {error}"),
         }

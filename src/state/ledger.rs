@@ -23,21 +23,30 @@ impl Ledger {
     pub fn read(folder: &Folder) -> io::Result<Ledger> {
         let refused = |why: String| {
             let path = folder.path.join(NAME);
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} is refused: {why}", path.display())))
+            Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{} is refused: {why}", path.display()),
+            ))
         };
         match files::read_suspiciously(folder, NAME, LIMIT) {
             Ok(Suspect::Missing) => Ok(Ledger::default()),
             Ok(Suspect::NotRegular(kind)) => refused(format!("it is {}", kind.name())),
             Ok(Suspect::Untrusted(why)) => refused(why),
             Ok(Suspect::Content(content, _)) => Ok(Ledger::parse(&content)),
-            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", folder.path.join(NAME).display()))),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!("{}: {error}", folder.path.join(NAME).display()),
+            )),
         }
     }
 
     pub fn parse(content: &[u8]) -> Ledger {
         let mut ledger = Ledger::default();
         let mut damaged = 0;
-        for line in content.split(|&b| b == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        for line in content
+            .split(|&b| b == b'\n')
+            .filter(|line| !line.trim_ascii().is_empty())
+        {
             match serde_json::from_slice::<Entry>(line) {
                 Ok(entry) if files::is_plain_name(entry.id.as_ref()) => {
                     ledger.entries.insert(entry.id.clone(), entry);
@@ -46,7 +55,9 @@ impl Ledger {
             }
         }
         if damaged > 0 {
-            ledger.warnings.push(format!("{NAME}: {damaged} damaged record(s) count as none"));
+            ledger
+                .warnings
+                .push(format!("{NAME}: {damaged} damaged record(s) count as none"));
         }
         ledger
     }
@@ -62,6 +73,8 @@ impl Ledger {
 
     /// The entry of `id`, made for `table` where there is none.
     pub fn entry(&mut self, id: &str, table: &std::path::Path) -> &mut Entry {
-        self.entries.entry(id.to_string()).or_insert_with(|| Entry::new(id, table))
+        self.entries
+            .entry(id.to_string())
+            .or_insert_with(|| Entry::new(id, table))
     }
 }

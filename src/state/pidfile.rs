@@ -10,7 +10,10 @@ use std::time::{Duration, SystemTime};
 pub enum PidFile {
     Missing,
     /// One PID of 2 or more; when the file was last written.
-    Pid { pid: i32, written: SystemTime },
+    Pid {
+        pid: i32,
+        written: SystemTime,
+    },
     /// A regular file that holds anything else: stale.
     Garbage(String),
     /// Not to be judged: no regular file, not readable, or another user could have written it.
@@ -27,13 +30,18 @@ pub fn name(id: &str) -> String {
 pub fn read(folder: &Folder, id: &str) -> PidFile {
     match files::read_suspiciously(folder, &name(id), LIMIT) {
         Ok(Suspect::Missing) => PidFile::Missing,
-        Ok(Suspect::NotRegular(kind)) => PidFile::Unknown(format!("{}.pid is {}, left alone", id, kind.name())),
+        Ok(Suspect::NotRegular(kind)) => {
+            PidFile::Unknown(format!("{}.pid is {}, left alone", id, kind.name()))
+        }
         Ok(Suspect::Untrusted(why)) => PidFile::Unknown(format!("{id}.pid is refused: {why}")),
         Ok(Suspect::Content(content, stat)) => match parse(&content) {
             Ok(pid) => PidFile::Pid {
                 pid,
                 written: SystemTime::UNIX_EPOCH
-                    + Duration::new(stat.st_mtime.max(0) as u64, stat.st_mtime_nsec.clamp(0, 999_999_999) as u32),
+                    + Duration::new(
+                        stat.st_mtime.max(0) as u64,
+                        stat.st_mtime_nsec.clamp(0, 999_999_999) as u32,
+                    ),
             },
             Err(what) => PidFile::Garbage(format!("{id}.pid holds {what}")),
         },
@@ -48,14 +56,19 @@ pub fn parse(content: &[u8]) -> Result<i32, String> {
         return Err("nothing".to_string());
     }
     if !text.iter().all(u8::is_ascii_digit) {
-        let shown: String = String::from_utf8_lossy(&text[..text.len().min(24)]).escape_debug().collect();
+        let shown: String = String::from_utf8_lossy(&text[..text.len().min(24)])
+            .escape_debug()
+            .collect();
         return Err(format!("no PID but \"{shown}\""));
     }
     let digits = String::from_utf8_lossy(text);
     match digits.parse::<i32>() {
         Ok(pid) if pid >= 2 => Ok(pid),
         Ok(pid) => Err(format!("PID {pid}, which no service has")),
-        Err(_) => Err(format!("a number too large for a PID ({} digits)", digits.len())),
+        Err(_) => Err(format!(
+            "a number too large for a PID ({} digits)",
+            digits.len()
+        )),
     }
 }
 
@@ -69,8 +82,14 @@ pub fn remove(folder: &Folder, id: &str, pids: &[i32]) -> Result<(), String> {
     match read(folder, id) {
         PidFile::Missing => Ok(()),
         PidFile::Pid { pid, .. } if !pids.contains(&pid) => Ok(()),
-        PidFile::Pid { .. } | PidFile::Garbage(_) => files::remove(folder, &name(id))
-            .map_err(|error| format!("{} cannot be removed: {error}", folder.path.join(name(id)).display())),
+        PidFile::Pid { .. } | PidFile::Garbage(_) => {
+            files::remove(folder, &name(id)).map_err(|error| {
+                format!(
+                    "{} cannot be removed: {error}",
+                    folder.path.join(name(id)).display()
+                )
+            })
+        }
         PidFile::Unknown(why) => Err(why),
     }
 }
@@ -88,9 +107,26 @@ mod tests {
 
     #[test]
     fn anything_else_is_stale() {
-        for content in
-            [&b""[..], b" \n", b"0", b"1", b"-1", b"-5", b"+7", b"12 13", b"12\n13\n", b"abc", b"12abc", b"\0\0\0", b"12\0", b"99999999999999999999", b"2147483648", b"\xff\xfe", b"1e3", b"0x10"]
-        {
+        for content in [
+            &b""[..],
+            b" \n",
+            b"0",
+            b"1",
+            b"-1",
+            b"-5",
+            b"+7",
+            b"12 13",
+            b"12\n13\n",
+            b"abc",
+            b"12abc",
+            b"\0\0\0",
+            b"12\0",
+            b"99999999999999999999",
+            b"2147483648",
+            b"\xff\xfe",
+            b"1e3",
+            b"0x10",
+        ] {
             assert!(parse(content).is_err(), "{content:?}");
         }
     }

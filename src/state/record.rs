@@ -28,12 +28,22 @@ pub struct Entry {
 
 impl Entry {
     pub fn new(id: &str, table: &std::path::Path) -> Entry {
-        Entry { id: id.to_string(), table: table.to_path_buf(), instance: None, starter: None, stopper: None, failure: None }
+        Entry {
+            id: id.to_string(),
+            table: table.to_path_buf(),
+            instance: None,
+            starter: None,
+            stopper: None,
+            failure: None,
+        }
     }
 
     /// Nothing is left that anybody needs to know.
     pub fn is_empty(&self) -> bool {
-        self.instance.is_none() && self.starter.is_none() && self.stopper.is_none() && self.failure.is_none()
+        self.instance.is_none()
+            && self.starter.is_none()
+            && self.stopper.is_none()
+            && self.failure.is_none()
     }
 }
 
@@ -57,7 +67,10 @@ impl Claim {
     }
 
     pub fn identity(&self) -> Identity {
-        Identity { pid: self.pid, start_time: self.start_time }
+        Identity {
+            pid: self.pid,
+            start_time: self.start_time,
+        }
     }
 
     pub fn is_here(&self, place: &Place) -> bool {
@@ -137,22 +150,34 @@ impl Instance {
         let steps = self.stop_schedule.iter();
         Schedule {
             steps: steps
-                .filter_map(|(number, ms)| Some((Signal::from_number(*number)?, Duration::from_millis(*ms))))
+                .filter_map(|(number, ms)| {
+                    Some((Signal::from_number(*number)?, Duration::from_millis(*ms)))
+                })
                 .filter(|(signal, _)| *signal != Signal::KILL)
                 .collect(),
         }
     }
 
     pub fn scope(&self) -> StopScope {
-        if self.stop_leader_only { StopScope::Leader } else { StopScope::Family }
+        if self.stop_leader_only {
+            StopScope::Leader
+        } else {
+            StopScope::Family
+        }
     }
 
     pub fn members(&self) -> impl Iterator<Item = Identity> + '_ {
-        self.members.iter().map(|&(pid, start_time)| Identity { pid, start_time })
+        self.members
+            .iter()
+            .map(|&(pid, start_time)| Identity { pid, start_time })
     }
 }
 
 /// A schedule as a record keeps it: signal numbers and milliseconds.
 pub fn recorded(schedule: &Schedule) -> Vec<(i32, u64)> {
-    schedule.steps.iter().map(|(signal, wait)| (signal.number(), wait.as_millis() as u64)).collect()
+    schedule
+        .steps
+        .iter()
+        .map(|(signal, wait)| (signal.number(), wait.as_millis() as u64))
+        .collect()
 }

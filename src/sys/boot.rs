@@ -16,10 +16,17 @@ pub struct Place {
 impl Place {
     pub fn here() -> io::Result<Place> {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(|error| {
-            io::Error::new(error.kind(), format!("/proc cannot be read ({error}): pidctl needs it mounted"))
+            io::Error::new(
+                error.kind(),
+                format!("/proc cannot be read ({error}): pidctl needs it mounted"),
+            )
         })?;
-        let pid_namespace = fs::metadata("/proc/self/ns/pid").map(|m| std::os::unix::fs::MetadataExt::ino(&m))?;
-        Ok(Place { boot_id: boot_id.trim().to_string(), pid_namespace })
+        let pid_namespace =
+            fs::metadata("/proc/self/ns/pid").map(|m| std::os::unix::fs::MetadataExt::ino(&m))?;
+        Ok(Place {
+            boot_id: boot_id.trim().to_string(),
+            pid_namespace,
+        })
     }
 }
 

@@ -47,10 +47,17 @@ impl Kind {
 pub fn untrusted(stat: &FileStat) -> Option<String> {
     let me = nix::unistd::geteuid().as_raw();
     if stat.st_uid != me && stat.st_uid != 0 {
-        return Some(format!("it belongs to user {}", crate::sys::users::name_of(stat.st_uid)));
+        return Some(format!(
+            "it belongs to user {}",
+            crate::sys::users::name_of(stat.st_uid)
+        ));
     }
-    (stat.st_mode & 0o022 != 0)
-        .then(|| format!("group or others may write it (mode {:04o})", stat.st_mode & 0o7777))
+    (stat.st_mode & 0o022 != 0).then(|| {
+        format!(
+            "group or others may write it (mode {:04o})",
+            stat.st_mode & 0o7777
+        )
+    })
 }
 
 /// A file read under suspicion.
@@ -67,7 +74,11 @@ pub enum Suspect {
 
 /// Reads at most `limit` bytes of `name` in `folder`, never blocking, never through a link.
 pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Result<Suspect> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let flags = OFlag::O_RDONLY
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_CLOEXEC
+        | OFlag::O_NOCTTY;
     let fd = match openat(&folder, name, flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(nix::errno::Errno::ENOENT) => return Ok(Suspect::Missing),
@@ -89,7 +100,9 @@ pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Res
         return Ok(Suspect::Untrusted(why));
     }
     let mut content = Vec::new();
-    std::fs::File::from(fd).take(limit as u64).read_to_end(&mut content)?;
+    std::fs::File::from(fd)
+        .take(limit as u64)
+        .read_to_end(&mut content)?;
     Ok(Suspect::Content(content, stat))
 }
 
@@ -106,8 +119,14 @@ pub fn kind_at(folder: impl AsFd, name: &str) -> io::Result<Option<Kind>> {
 /// The mode holds whatever the umask.
 pub fn replace(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
     let aside = format!(".{name}.{}.new", std::process::id());
-    let result = write_aside(&folder, &aside, content, mode)
-        .and_then(|()| Ok(nix::fcntl::renameat(&folder, aside.as_str(), &folder, name)?));
+    let result = write_aside(&folder, &aside, content, mode).and_then(|()| {
+        Ok(nix::fcntl::renameat(
+            &folder,
+            aside.as_str(),
+            &folder,
+            name,
+        )?)
+    });
     if result.is_err() {
         let _ = remove(&folder, &aside);
     }
@@ -115,7 +134,8 @@ pub fn replace(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::
 }
 
 fn write_aside(folder: &impl AsFd, aside: &str, content: &[u8], mode: u32) -> io::Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(mode);
     let fd = match openat(folder, aside, flags, mode) {
         Err(nix::errno::Errno::EEXIST) => {

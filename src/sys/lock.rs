@@ -19,10 +19,13 @@ pub struct Held(#[allow(dead_code)] Flock<OwnedFd>);
 /// Takes the lock file `name` in `folder`, made 0600 when missing. Awaited until `deadline`; then the
 /// error names the holder.
 pub fn take(folder: impl AsFd, name: &str, deadline: Instant) -> io::Result<Held> {
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let flags =
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let fd = openat(&folder, name, flags, Mode::from_bits_truncate(0o600)).map_err(|errno| {
         match files::kind_at(&folder, name) {
-            Ok(Some(kind)) if kind != Kind::Regular => refused(name, &format!("it is {}", kind.name())),
+            Ok(Some(kind)) if kind != Kind::Regular => {
+                refused(name, &format!("it is {}", kind.name()))
+            }
             _ => io::Error::from(errno),
         }
     })?;
@@ -44,7 +47,10 @@ pub fn take(folder: impl AsFd, name: &str, deadline: Instant) -> io::Result<Held
         // flock(2) has no time-out; it is held for moments, so the pause stays small.
         if Instant::now() >= deadline {
             let by = holder(&fd).map_or_else(|| "another process".to_string(), describe);
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("the lock {name} is held by {by}")));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the lock {name} is held by {by}"),
+            ));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
@@ -52,7 +58,10 @@ pub fn take(folder: impl AsFd, name: &str, deadline: Instant) -> io::Result<Held
 }
 
 fn refused(name: &str, why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::PermissionDenied, format!("{name} is refused: {why}"))
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("{name} is refused: {why}"),
+    )
 }
 
 fn describe(pid: i32) -> String {
@@ -72,12 +81,15 @@ fn holder(fd: &OwnedFd) -> Option<i32> {
         stat.st_ino
     );
     // 1: FLOCK  ADVISORY  WRITE 4242 fe:00:1234 0 EOF
-    fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
-        let mut words = line.split_ascii_whitespace().skip(1);
-        (words.next() == Some("FLOCK")).then_some(())?;
-        let pid = words.nth(2)?.parse().ok().filter(|&pid| pid > 0)?;
-        (words.next() == Some(file.as_str())).then_some(pid)
-    })
+    fs::read_to_string("/proc/locks")
+        .ok()?
+        .lines()
+        .find_map(|line| {
+            let mut words = line.split_ascii_whitespace().skip(1);
+            (words.next() == Some("FLOCK")).then_some(())?;
+            let pid = words.nth(2)?.parse().ok().filter(|&pid| pid > 0)?;
+            (words.next() == Some(file.as_str())).then_some(pid)
+        })
 }
 
 fn range(offset: u64) -> libc::flock {
@@ -96,7 +108,11 @@ pub fn mark(log: impl AsFd, offset: u64) -> io::Result<()> {
     let range = range(offset);
     // SAFETY: the descriptor is open and `range` outlives the call.
     let result = unsafe { libc::fcntl(log.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &range) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Does any open file other than this one hold that byte? No walk over /proc is needed to know.

@@ -20,5 +20,6 @@ mod procnet;
 pub mod signal;
 pub mod spawn;
 pub mod startup;
+pub mod terminal;
 pub mod users;
 pub mod wait;

@@ -14,7 +14,9 @@ impl Pidfd {
     /// Opens first and reads /proc afterwards: what is read then belongs to the process that is held,
     /// for as long as it has not ended. `None`: no such process.
     pub fn open(pid: i32) -> io::Result<Option<(Pidfd, Stat)>> {
-        let Some(pidfd) = Pidfd::open_number(pid)? else { return Ok(None) };
+        let Some(pidfd) = Pidfd::open_number(pid)? else {
+            return Ok(None);
+        };
         match proc::stat(pid) {
             // A process that ended in between may have left its number to another; a held one that
             // has not ended has not.
@@ -27,7 +29,8 @@ impl Pidfd {
 
     /// Holds the process of that identity; `None` where it has gone or its number is another's.
     pub fn hold(identity: Identity) -> io::Result<Option<(Pidfd, Stat)>> {
-        Ok(Pidfd::open(identity.pid)?.filter(|(_, stat)| stat.identity() == identity && stat.is_alive()))
+        Ok(Pidfd::open(identity.pid)?
+            .filter(|(_, stat)| stat.identity() == identity && stat.is_alive()))
     }
 
     fn open_number(pid: i32) -> io::Result<Option<Pidfd>> {
@@ -53,7 +56,13 @@ impl Pidfd {
     pub fn send(&self, signal: Signal) -> io::Result<bool> {
         // SAFETY: the descriptor is open; a null siginfo means "as kill(2) would fill it in".
         let result = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal.number(), std::ptr::null::<()>(), 0)
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal.number(),
+                std::ptr::null::<()>(),
+                0,
+            )
         };
         if result == 0 {
             return Ok(true);

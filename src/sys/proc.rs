@@ -40,7 +40,10 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 
 impl Stat {
     pub fn identity(&self) -> Identity {
-        Identity { pid: self.pid, start_time: self.start_time }
+        Identity {
+            pid: self.pid,
+            start_time: self.start_time,
+        }
     }
 
     /// The one answer to "is it alive?": a zombie is dead, unless it is the first thread of a
@@ -63,7 +66,11 @@ impl Stat {
     pub fn parse(text: &[u8]) -> Option<Stat> {
         let open = text.iter().position(|&b| b == b'(')?;
         let close = text.iter().rposition(|&b| b == b')')?;
-        let pid = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
+        let pid = std::str::from_utf8(text.get(..open)?)
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
         let comm = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
         let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
         // `rest` begins with field 3.
@@ -77,7 +84,19 @@ impl Stat {
         let num_threads = fields.nth(10)?.parse().ok()?; // 20
         let start_time = fields.nth(1)?.parse().ok()?; // 22
         let rss = fields.nth(1)?.parse::<i64>().ok()?.max(0) as u64; // 24
-        Some(Stat { pid, comm, state, ppid, pgrp, session, tty_nr, flags, num_threads, start_time, rss })
+        Some(Stat {
+            pid,
+            comm,
+            state,
+            ppid,
+            pgrp,
+            session,
+            tty_nr,
+            flags,
+            num_threads,
+            start_time,
+            rss,
+        })
     }
 }
 
@@ -130,7 +149,11 @@ pub fn own_identity() -> io::Result<Identity> {
 pub fn all_pids() -> io::Result<Vec<i32>> {
     let mut pids = Vec::with_capacity(256);
     for entry in fs::read_dir("/proc")? {
-        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+        if let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
             pids.push(pid);
         }
     }
@@ -143,7 +166,10 @@ pub fn children(stat: &Stat) -> io::Result<Vec<i32>> {
     let mut found = Vec::new();
     let mut read = |tid: &str| -> io::Result<()> {
         let text = fs::read_to_string(format!("/proc/{}/task/{tid}/children", stat.pid))?;
-        found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        found.extend(
+            text.split_ascii_whitespace()
+                .filter_map(|pid| pid.parse::<i32>().ok()),
+        );
         Ok(())
     };
     if stat.num_threads <= 1 {
@@ -166,7 +192,9 @@ pub fn environ(pid: i32, buffer: &mut Vec<u8>) -> io::Result<()> {
 
 /// The value of `name` in an environment block.
 pub fn environ_value<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    block.split(|&b| b == 0).find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    block
+        .split(|&b| b == 0)
+        .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 pub fn cmdline(pid: i32) -> io::Result<Vec<OsString>> {
@@ -178,7 +206,10 @@ pub fn cmdline(pid: i32) -> io::Result<Vec<OsString>> {
     if buffer.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(buffer.split(|&b| b == 0).map(|word| OsString::from_vec(word.to_vec())).collect())
+    Ok(buffer
+        .split(|&b| b == 0)
+        .map(|word| OsString::from_vec(word.to_vec()))
+        .collect())
 }
 
 /// The path of the executable; ends in ` (deleted)` where the file was replaced.
@@ -199,7 +230,9 @@ pub fn cwd(pid: i32) -> io::Result<PathBuf> {
 /// dumpable only in /proc/PID/status. So it is read there.
 pub fn uid(pid: i32) -> io::Result<u32> {
     let status = status(pid)?;
-    status.euid.ok_or_else(|| unparsable(&format!("/proc/{pid}/status")))
+    status
+        .euid
+        .ok_or_else(|| unparsable(&format!("/proc/{pid}/status")))
 }
 
 /// Inode of a namespace of the process, such as `pid`.
@@ -228,7 +261,10 @@ impl Status {
         for line in text.lines() {
             match line.split_once(':') {
                 Some(("Uid", value)) => {
-                    status.euid = value.split_ascii_whitespace().nth(1).and_then(|uid| uid.parse().ok());
+                    status.euid = value
+                        .split_ascii_whitespace()
+                        .nth(1)
+                        .and_then(|uid| uid.parse().ok());
                 }
                 Some(("SigBlk", value)) => status.blocked = mask(value),
                 Some(("SigIgn", value)) => status.ignored = mask(value),
@@ -277,24 +313,54 @@ mod tests {
 
     #[test]
     fn comm_may_hold_anything() {
-        for comm in ["sleep", "a) R 1 1", "next-server (v1", "two words", "line\nbreak", ")", ""] {
+        for comm in [
+            "sleep",
+            "a) R 1 1",
+            "next-server (v1",
+            "two words",
+            "line\nbreak",
+            ")",
+            "",
+        ] {
             let stat = Stat::parse(format!("42 ({comm}) S{TAIL}").as_bytes()).unwrap();
             assert_eq!((stat.pid, stat.comm.as_str(), stat.state), (42, comm, b'S'));
-            assert_eq!((stat.ppid, stat.pgrp, stat.session, stat.tty_nr), (1, 20, 20, 34817));
-            assert_eq!((stat.num_threads, stat.start_time, stat.rss), (3, 98765, 250));
+            assert_eq!(
+                (stat.ppid, stat.pgrp, stat.session, stat.tty_nr),
+                (1, 20, 20, 34817)
+            );
+            assert_eq!(
+                (stat.num_threads, stat.start_time, stat.rss),
+                (3, 98765, 250)
+            );
         }
     }
 
     #[test]
     fn a_zombie_is_dead_unless_threads_live() {
         let lone = TAIL.replacen(" 3 0 98765", " 1 0 98765", 1);
-        assert!(!Stat::parse(format!("42 (x) Z{lone}").as_bytes()).unwrap().is_alive());
-        assert!(Stat::parse(format!("42 (x) Z{TAIL}").as_bytes()).unwrap().is_alive());
+        assert!(
+            !Stat::parse(format!("42 (x) Z{lone}").as_bytes())
+                .unwrap()
+                .is_alive()
+        );
+        assert!(
+            Stat::parse(format!("42 (x) Z{TAIL}").as_bytes())
+                .unwrap()
+                .is_alive()
+        );
     }
 
     #[test]
     fn garbage_is_none() {
-        for text in ["", "42", "42 (x", "42 (x) ", "x (y) S 1", ")(", "42 (x) S 1 2 3"] {
+        for text in [
+            "",
+            "42",
+            "42 (x",
+            "42 (x) ",
+            "x (y) S 1",
+            ")(",
+            "42 (x) S 1 2 3",
+        ] {
             assert_eq!(Stat::parse(text.as_bytes()), None, "{text:?}");
         }
     }
@@ -303,7 +369,14 @@ mod tests {
     fn own_process_reads_as_alive() {
         let me = own_identity().unwrap();
         assert!(alive(me).unwrap().is_some());
-        assert!(alive(Identity { start_time: me.start_time + 1, ..me }).unwrap().is_none());
+        assert!(
+            alive(Identity {
+                start_time: me.start_time + 1,
+                ..me
+            })
+            .unwrap()
+            .is_none()
+        );
     }
 
     #[test]
@@ -322,7 +395,12 @@ mod tests {
 
     #[test]
     fn signal_masks_of_status() {
-        let status = Status::parse("Name:\tx\nUid:\t1\t7\t3\t4\nSigBlk:\t0000000000004000\nSigIgn:\t0000000000000001\nSigCgt:\t0\n");
-        assert_eq!((status.euid, status.blocked, status.ignored), (Some(7), 0x4000, 1));
+        let status = Status::parse(
+            "Name:\tx\nUid:\t1\t7\t3\t4\nSigBlk:\t0000000000004000\nSigIgn:\t0000000000000001\nSigCgt:\t0\n",
+        );
+        assert_eq!(
+            (status.euid, status.blocked, status.ignored),
+            (Some(7), 0x4000, 1)
+        );
     }
 }

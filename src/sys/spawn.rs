@@ -27,8 +27,12 @@ pub struct Prepared {
 }
 
 fn c_string(text: &OsStr, what: &str) -> io::Result<CString> {
-    CString::new(text.as_bytes())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{what} holds a NUL byte")))
+    CString::new(text.as_bytes()).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{what} holds a NUL byte"),
+        )
+    })
 }
 
 impl Prepared {
@@ -48,7 +52,10 @@ impl Prepared {
         });
         Ok(Prepared {
             program: c_string(program.as_os_str(), "the program's path")?,
-            argv: argv.iter().map(|word| c_string(word, "the command")).collect::<io::Result<_>>()?,
+            argv: argv
+                .iter()
+                .map(|word| c_string(word, "the command"))
+                .collect::<io::Result<_>>()?,
             envp: envp.collect::<io::Result<_>>()?,
             cwd: c_string(cwd.as_os_str(), "cwd")?,
             account,
@@ -86,7 +93,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 5] = [Stage::Session, Stage::User, Stage::Cwd, Stage::Descriptors, Stage::Exec];
+    const ALL: [Stage; 5] = [
+        Stage::Session,
+        Stage::User,
+        Stage::Cwd,
+        Stage::Descriptors,
+        Stage::Exec,
+    ];
 
     pub fn doing(self) -> &'static str {
         match self {
@@ -107,7 +120,13 @@ impl Gate {
     pub fn new() -> io::Result<Gate> {
         let (wait, go) = pipe()?;
         let (report, reporter) = pipe()?;
-        Ok(Gate { wait, go, report, reporter, children: 0 })
+        Ok(Gate {
+            wait,
+            go,
+            report,
+            reporter,
+            children: 0,
+        })
     }
 
     /// The number of the next child in this batch.
@@ -129,7 +148,11 @@ impl Gate {
         // A script without `#!` is run by /bin/sh, as execvp(3) does.
         let mut script_argv = vec![c"/bin/sh".as_ptr(), prepared.program.as_ptr()];
         script_argv.extend(argv.iter().skip(1));
-        let groups: Vec<libc::gid_t> = prepared.account.as_ref().map(|a| a.groups.clone()).unwrap_or_default();
+        let groups: Vec<libc::gid_t> = prepared
+            .account
+            .as_ref()
+            .map(|a| a.groups.clone())
+            .unwrap_or_default();
         let child = Child {
             number: self.children as u32,
             prepared,
@@ -176,8 +199,14 @@ impl Gate {
         let mut go = std::fs::File::from(self.go);
         go.write_all(&bytes)?;
         let report = std::fs::File::from(self.report);
-        nix::fcntl::fcntl(&report, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-        Ok(Reports { report, buffer: Vec::new() })
+        nix::fcntl::fcntl(
+            &report,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )?;
+        Ok(Reports {
+            report,
+            buffer: Vec::new(),
+        })
     }
 }
 
@@ -211,13 +240,18 @@ impl Reports {
                 Err(error) => return Err(error),
             }
         }
-        let word = |chunk: &[u8], at: usize| u32::from_le_bytes([chunk[at], chunk[at + 1], chunk[at + 2], chunk[at + 3]]);
+        let word = |chunk: &[u8], at: usize| {
+            u32::from_le_bytes([chunk[at], chunk[at + 1], chunk[at + 2], chunk[at + 3]])
+        };
         Ok(Some(
             self.buffer
                 .chunks_exact(REPORT)
                 .map(|chunk| ExecFailure {
                     child: word(chunk, 0) as usize,
-                    stage: Stage::ALL.get(word(chunk, 4) as usize).copied().unwrap_or(Stage::Exec),
+                    stage: Stage::ALL
+                        .get(word(chunk, 4) as usize)
+                        .copied()
+                        .unwrap_or(Stage::Exec),
                     error: io::Error::from_raw_os_error(word(chunk, 8) as i32),
                 })
                 .collect(),
@@ -226,7 +260,11 @@ impl Reports {
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
 }
 
 /// Everything the child needs, laid out before the fork.
@@ -272,13 +310,19 @@ impl Child<'_> {
                 }
             }
             if let Some((soft, hard)) = self.nofile {
-                let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+                let limit = libc::rlimit {
+                    rlim_cur: soft,
+                    rlim_max: hard,
+                };
                 libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
             }
             // All else is at its default since `startup`; these two pidctl itself ignores.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::signal(libc::SIGHUP, libc::SIG_DFL);
-            if libc::dup2(self.stdin, 0) < 0 || libc::dup2(self.output, 1) < 0 || libc::dup2(self.output, 2) < 0 {
+            if libc::dup2(self.stdin, 0) < 0
+                || libc::dup2(self.output, 1) < 0
+                || libc::dup2(self.output, 2) < 0
+            {
                 self.fail(Stage::Descriptors);
             }
             if let Some(account) = &self.prepared.account {
@@ -299,9 +343,17 @@ impl Child<'_> {
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-            libc::execve(self.prepared.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
+            libc::execve(
+                self.prepared.program.as_ptr(),
+                self.argv.as_ptr(),
+                self.envp.as_ptr(),
+            );
             if *libc::__errno_location() == libc::ENOEXEC {
-                libc::execve(self.script_argv[0], self.script_argv.as_ptr(), self.envp.as_ptr());
+                libc::execve(
+                    self.script_argv[0],
+                    self.script_argv.as_ptr(),
+                    self.envp.as_ptr(),
+                );
             }
             self.fail(Stage::Exec)
         }
@@ -326,7 +378,9 @@ impl Child<'_> {
 /// else the first executable of that name on `path`.
 pub fn resolve(word: &OsStr, path: &OsStr, cwd: &Path) -> Option<PathBuf> {
     let executable = |candidate: &Path| {
-        std::fs::metadata(candidate).is_ok_and(|m| m.is_file() && std::os::unix::fs::PermissionsExt::mode(&m.permissions()) & 0o111 != 0)
+        std::fs::metadata(candidate).is_ok_and(|m| {
+            m.is_file() && std::os::unix::fs::PermissionsExt::mode(&m.permissions()) & 0o111 != 0
+        })
     };
     if word.as_bytes().contains(&b'/') {
         let candidate = cwd.join(word);

@@ -19,7 +19,9 @@ pub fn prepare() -> io::Result<Inherited> {
     open_standard_descriptors()?;
     close_on_exec_from(3);
     reset_dispositions();
-    Ok(Inherited { nofile: raise_nofile() })
+    Ok(Inherited {
+        nofile: raise_nofile(),
+    })
 }
 
 /// A closed 0, 1 or 2 would be given to the next file that is opened: a log, say.
@@ -38,13 +40,25 @@ fn open_standard_descriptors() -> io::Result<()> {
 /// Descriptors that leaked into us (cron, `flock 9>lock`, make's jobserver) end at our exec.
 fn close_on_exec_from(first: u32) {
     // SAFETY: changes flags of descriptors only; no memory is passed.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
     if done == 0 {
         return;
     }
     // Before Linux 5.11: one by one.
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
-    for fd in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    for fd in entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+    {
         if fd >= first as i32 {
             // SAFETY: sets a flag of a descriptor; one that is closed by now answers EBADF.
             unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };

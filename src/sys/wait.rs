@@ -33,7 +33,10 @@ pub fn reap() -> Option<(i32, Exit)> {
         match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => return Some((pid.as_raw(), Exit::Code(code))),
             Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                return Some((pid.as_raw(), Exit::Signal(Signal::from_number(signal as i32).unwrap_or(Signal::KILL))));
+                return Some((
+                    pid.as_raw(),
+                    Exit::Signal(Signal::from_number(signal as i32).unwrap_or(Signal::KILL)),
+                ));
             }
             // A real-time signal has no name in nix and makes waitpid fail with EINVAL after reaping.
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
@@ -53,12 +56,20 @@ pub fn become_subreaper() -> io::Result<()> {
 /// The signals that pidctl takes as messages: SIGINT, SIGTERM, SIGCHLD, and SIGHUP where `hangup`.
 pub fn messages(hangup: bool) -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [NixSignal::SIGINT, NixSignal::SIGTERM, NixSignal::SIGCHLD, NixSignal::SIGWINCH] {
+    for signal in [
+        NixSignal::SIGINT,
+        NixSignal::SIGTERM,
+        NixSignal::SIGCHLD,
+        NixSignal::SIGWINCH,
+    ] {
         set.add(signal);
     }
     if hangup {
         set.add(NixSignal::SIGHUP);
     }
     set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+    Ok(SignalFd::with_flags(
+        &set,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
 }

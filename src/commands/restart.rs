@@ -1,0 +1,78 @@
+//! `pidctl restart`: stop, then start, of the same selection. Called from inside the service it outlives
+//! the family it ends.
+
+use super::{Session, start, stop};
+use crate::act::outcome::{StartOutcome, Started, StopOutcome, Stopped};
+use crate::act::stop::Targets;
+use crate::exit_code::ExitCode;
+use crate::report::json;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    stop: json::Services<'a, Stopped>,
+    start: json::Services<'a, Started>,
+}
+
+pub fn run(
+    session: &Session,
+    stop: &stop::Request,
+    start: &start::Request,
+) -> anyhow::Result<ExitCode> {
+    let table = session.table()?;
+    let order = start::order(&table, &start.words, start.no_deps)?;
+    let (indices, _) = super::select(&table, &stop.words)?;
+    if stop.dry_run {
+        let stopping = stop::run(session, stop)?;
+        return Ok(stopping.and(start::run(session, start)?));
+    }
+    let style = session.style;
+    let act = session.act(&table, true, false)?;
+    act.patience.set(1);
+    let shared = act.clone();
+    let targets = Targets {
+        indices,
+        gone: Vec::new(),
+    };
+    Ok(super::block_on(&act, 3, async move {
+        let (stopped, stop_code) = stop::take_down(&shared, &style, &targets, &stop.options).await;
+        let finish = |started: &[Started], code: ExitCode| {
+            if style.json {
+                json::print(&Document {
+                    stop: json::Services { services: &stopped },
+                    start: json::Services { services: started },
+                });
+            }
+            code
+        };
+        if shared.interrupts() > 0 {
+            return finish(
+                &[],
+                ExitCode::Interrupted(shared.interrupts.see(|seen| seen.exit_code())),
+            );
+        }
+        let could_not = |id: &str| {
+            stopped
+                .iter()
+                .any(|stopped| stopped.id == id && stopped.outcome == StopOutcome::Failed)
+        };
+        let (blocked, order): (Vec<usize>, Vec<usize>) = order
+            .iter()
+            .partition(|&&index| could_not(&shared.table.services[index].id));
+        shared.patience.set(2);
+        let (mut started, start_code) =
+            start::bring_up(&shared, &style, &order, &start.options).await;
+        for index in blocked {
+            let detail = Some("it could not be stopped, so it is not started".to_string());
+            started.push(Started {
+                detail,
+                ..Started::new(
+                    &shared.table.services[index].id,
+                    StartOutcome::Skipped,
+                    None,
+                )
+            });
+        }
+        finish(&started, stop_code.and(start_code))
+    }))
+}

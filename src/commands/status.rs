@@ -1,0 +1,328 @@
+//! `pidctl status`: what is there. Changes nothing and needs no write access.
+
+use super::Session;
+use crate::act::context::Act;
+use crate::act::port;
+use crate::act::ready;
+use crate::act::start;
+use crate::config::{Health, Service};
+use crate::exit_code::{ExitCode, StatusCode};
+use crate::family::holders;
+use crate::observe::{self, Found, Observation, Scene};
+use crate::reactor;
+use crate::report::status::{self, HealthWord, Row, State};
+use crate::report::{Style, json};
+use crate::state::record::{Instance, Phase};
+use crate::sys::boot;
+use crate::sys::listeners::{PortSet, Protocol};
+use crate::sys::pidfd::Pidfd;
+use crate::sys::proc::Stat;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+pub struct Request {
+    pub words: Vec<String>,
+    /// Redraw; the interval where one is given.
+    pub watch: Option<Option<Duration>>,
+}
+
+pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
+    let table = session.table()?;
+    super::select(&table, &request.words)?;
+    let style = session.style;
+    let act = session.act(&table, false, false)?;
+    let shared = act.clone();
+    let words = request.words.clone();
+    match request.watch {
+        None => Ok(super::block_on(&act, 1, async move {
+            let rows = look(&shared, &words).await;
+            show(&style, &rows);
+            fold(&rows)
+        })),
+        Some(interval) => {
+            let interval = interval
+                .unwrap_or_else(|| shortest_interval(&act))
+                .max(Duration::from_millis(100));
+            Ok(super::block_on(
+                &act,
+                1,
+                crate::report::watch::redraw(shared, style, words, interval),
+            ))
+        }
+    }
+}
+
+fn shortest_interval(act: &Act) -> Duration {
+    let intervals = act
+        .table
+        .services
+        .iter()
+        .filter_map(|service| match &service.health {
+            Health::Http(check) => Some(check.interval),
+            Health::Command { interval, .. } => Some(*interval),
+            Health::None | Health::Tcp => None,
+        });
+    intervals.min().unwrap_or(Duration::from_secs(2))
+}
+
+pub fn show(style: &Style, rows: &[Row]) {
+    if style.json {
+        json::print(&json::Services { services: rows });
+    } else {
+        crate::report::print(&status::table(style, rows));
+    }
+}
+
+/// One row for each selected service, and for the records of this table that have no entry in it.
+pub async fn look(act: &Rc<Act>, words: &[String]) -> Vec<Row> {
+    let (indices, gone) = super::select(&act.table, words).unwrap_or_default();
+    let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
+    for warning in &scene.ledger.warnings {
+        crate::report::warn(warning);
+    }
+    // Probes that take their time are waited for side by side.
+    let mut tasks = Vec::new();
+    for index in indices {
+        let service = &act.table.services[index];
+        let seen = Seen::of(&scene, service.id.clone(), Some(service));
+        let shared = act.clone();
+        tasks.push(reactor::spawn(async move {
+            seen.row(&shared, Some(&shared.table.services[index])).await
+        }));
+    }
+    for id in gone {
+        let seen = Seen::of(&scene, id, None);
+        let shared = act.clone();
+        tasks.push(reactor::spawn(async move { seen.row(&shared, None).await }));
+    }
+    let mut rows = Vec::new();
+    for task in tasks {
+        rows.push(task.await);
+    }
+    name_foreign_holders(act, &mut rows);
+    rows
+}
+
+/// What was observed of one id, and the family as ancestry shows it.
+struct Seen {
+    id: String,
+    observation: Observation,
+    family: Vec<Stat>,
+}
+
+impl Seen {
+    fn of(scene: &Scene<'_>, id: String, service: Option<&Service>) -> Seen {
+        let observation = scene.observe(&id, service);
+        let family = match &observation.found {
+            Found::Running { leader, .. } => observe::by_ancestry(leader.identity()),
+            Found::Orphaned(family) => family.clone(),
+            _ => Vec::new(),
+        };
+        Seen {
+            id,
+            observation,
+            family,
+        }
+    }
+
+    async fn row(self, act: &Rc<Act>, service: Option<&Service>) -> Row {
+        let instance = self
+            .observation
+            .entry
+            .as_ref()
+            .and_then(|entry| entry.instance.clone());
+        let pids: Vec<i32> = self.family.iter().map(|stat| stat.pid).collect();
+        let token = instance
+            .as_ref()
+            .map_or("", |instance| instance.token.as_str());
+        let asked = match service {
+            Some(service) if !pids.is_empty() => {
+                Some(ready::is_healthy(act, service, token, &pids).await)
+            }
+            _ => None,
+        };
+        let (mut state, pid, detail) = self.state(service, instance.as_ref(), asked.as_ref());
+        let mut details: Vec<String> = detail.into_iter().collect();
+        if service.is_none() {
+            details.insert(0, "not in the table".to_string());
+        }
+        if state == State::Running && self.observation.stopper_at_work {
+            state = State::Stopping;
+        }
+        if self.family.iter().any(Stat::is_stopped) && state != State::Stopping {
+            details.push("a process of it is stopped (SIGSTOP)".to_string());
+        }
+        let alive = pid.is_some() && !self.family.is_empty();
+        let leader = self.family.iter().find(|stat| Some(stat.pid) == pid);
+        let age = leader.map(|stat| boot::age(stat.start_time));
+        Row {
+            name: service.map_or_else(|| self.id.clone(), |service| service.name.clone()),
+            port: service.map_or_else(
+                || instance.as_ref().and_then(|instance| instance.port),
+                |service| service.port,
+            ),
+            state,
+            pid,
+            started_at: age.map(|age| {
+                humantime::format_rfc3339_seconds(SystemTime::now() - Duration::from_secs_f64(age))
+                    .to_string()
+            }),
+            uptime_s: age.map(|age| age as u64),
+            processes: alive.then_some(self.family.len()),
+            memory_bytes: alive
+                .then(|| self.family.iter().map(|stat| stat.rss).sum::<u64>() * boot::page_size()),
+            health: match (service.map(|service| &service.health), &asked) {
+                (None | Some(Health::None), _) | (_, None) => HealthWord::None,
+                (_, Some(Ok(()))) => HealthWord::Ok,
+                (_, Some(Err(_))) => HealthWord::Failing,
+            },
+            changed: service.map_or_else(Vec::new, |service| {
+                start::changes(act, service, instance.as_ref())
+            }),
+            log: Some(act.table.log_file(&self.id).display().to_string()),
+            detail: (!details.is_empty()).then(|| details.join("; ")),
+            description: service.map_or_else(String::new, |service| service.description.clone()),
+            id: self.id,
+        }
+    }
+
+    fn state(
+        &self,
+        service: Option<&Service>,
+        instance: Option<&Instance>,
+        asked: Option<&Result<(), String>>,
+    ) -> (State, Option<i32>, Option<String>) {
+        let stopping = self.observation.stopper_at_work;
+        match &self.observation.found {
+            Found::Unknown(why) => (
+                State::Unknown,
+                instance.map(|instance| instance.leader.pid),
+                Some(why.clone()),
+            ),
+            Found::Stale(why) => (State::Stale, None, Some(why.clone())),
+            Found::Stopped if self.observation.starter_at_work => (
+                State::Starting,
+                None,
+                Some("another command is about to start it".to_string()),
+            ),
+            Found::Stopped => (State::Stopped, None, None),
+            Found::Running { leader, .. } => {
+                let (state, detail) = running_state(leader, instance, asked);
+                (
+                    if stopping { State::Stopping } else { state },
+                    Some(leader.pid),
+                    detail,
+                )
+            }
+            Found::Orphaned(family) => {
+                let leader =
+                    observe::new_leader(family, instance.and_then(|instance| instance.port));
+                let pid = leader.map(|leader| leader.pid);
+                let followed =
+                    service.is_some_and(observe::may_be_followed) && matches!(asked, Some(Ok(())));
+                let names = family.iter().map(port::name).collect::<Vec<_>>().join(", ");
+                match (stopping, followed) {
+                    (true, _) => (State::Stopping, pid, None),
+                    (false, true) => (
+                        State::Running,
+                        pid,
+                        Some("its command went to the background".to_string()),
+                    ),
+                    (false, false) => (
+                        State::Orphaned,
+                        pid,
+                        Some(format!("its leader is gone; left: {names}")),
+                    ),
+                }
+            }
+        }
+    }
+}
+
+fn running_state(
+    leader: &Stat,
+    instance: Option<&Instance>,
+    asked: Option<&Result<(), String>>,
+) -> (State, Option<String>) {
+    let age = boot::age(leader.start_time);
+    let ready_timeout = instance.map_or(0.0, |instance| instance.ready_timeout_ms as f64 / 1000.0);
+    let young =
+        instance.is_some_and(|instance| instance.phase != Phase::Ready) && age < ready_timeout;
+    let preparing = instance.is_some_and(|instance| instance.phase == Phase::Preparing);
+    match asked {
+        _ if preparing => (
+            State::Starting,
+            Some("its prepare command runs".to_string()),
+        ),
+        Some(Err(why)) if young => (State::Starting, Some(why.clone())),
+        Some(Err(why)) => (State::Unhealthy, Some(why.clone())),
+        // Healthy, but not ready before it has lived for 200 ms.
+        _ if young && age < 0.2 => (State::Starting, None),
+        _ => (State::Running, None),
+    }
+}
+
+/// A port of a service that is not up, held by somebody else: told. One walk for all of them, and none
+/// where no such port is held.
+fn name_foreign_holders(act: &Act, rows: &mut [Row]) {
+    let down = |row: &Row| {
+        matches!(
+            row.state,
+            State::Stopped | State::Stale | State::Unhealthy | State::Starting
+        )
+    };
+    let ports: PortSet = rows
+        .iter()
+        .filter(|row| down(row))
+        .filter_map(|row| row.port)
+        .collect();
+    let Ok(held) = holders::of(Protocol::Tcp, &ports) else {
+        return;
+    };
+    for row in rows.iter_mut().filter(|row| down(row)) {
+        let Some((port, held)) = row.port.and_then(|port| Some((port, held.get(&port)?))) else {
+            continue;
+        };
+        let own: Vec<i32> = row
+            .pid
+            .into_iter()
+            .flat_map(|pid| Pidfd::open(pid).ok().flatten())
+            .flat_map(|(_, stat)| observe::by_ancestry(stat.identity()))
+            .map(|stat| stat.pid)
+            .collect();
+        let names: Vec<String> = held
+            .pids
+            .iter()
+            .filter(|pid| !own.contains(pid))
+            .filter_map(|&pid| crate::sys::proc::stat(pid).ok())
+            .map(|stat| port::name(&stat))
+            .collect();
+        let told = match (names.is_empty(), held.pids.is_empty()) {
+            (false, _) => format!("port {port} is held by {}", names.join(", ")),
+            (true, true) => port::unseen(port, held),
+            (true, false) => continue,
+        };
+        row.detail = Some(
+            row.detail
+                .take()
+                .map_or(told.clone(), |detail| format!("{detail}; {told}")),
+        );
+    }
+    let _ = act;
+}
+
+/// LSB's codes: the graver where several hold.
+pub fn fold(rows: &[Row]) -> ExitCode {
+    let has = |states: &[State]| rows.iter().any(|row| states.contains(&row.state));
+    ExitCode::Status(if has(&[State::Unknown]) {
+        StatusCode::Unknown
+    } else if has(&[State::Stale, State::Orphaned]) {
+        StatusCode::StaleOrOrphaned
+    } else if has(&[State::Stopped]) {
+        StatusCode::Stopped
+    } else if has(&[State::Unhealthy, State::Starting, State::Stopping]) {
+        StatusCode::NotQuite
+    } else {
+        StatusCode::AllRunning
+    })
+}

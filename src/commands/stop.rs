@@ -1,0 +1,211 @@
+//! `pidctl stop`: end services with all their processes, and prove that nobody is left.
+
+use super::Session;
+use crate::act::context::Act;
+use crate::act::outcome::{StopOutcome, Stopped};
+use crate::act::stop::{self, Options, Targets};
+use crate::config::Schedule;
+use crate::exit_code::ExitCode;
+use crate::observe::{self, Scene};
+use crate::plan::{self, StopStep};
+use crate::report::forecast::Reception;
+use crate::report::live::Display;
+use crate::report::{Style, forecast, json, results};
+use crate::selection;
+use crate::sys::proc::Stat;
+use std::rc::Rc;
+
+pub struct Request {
+    pub words: Vec<String>,
+    pub dry_run: bool,
+    pub options: Options,
+}
+
+pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
+    let table = session.table()?;
+    let (indices, gone) = super::select(&table, &request.words)?;
+    let targets = Targets { indices, gone };
+    let style = session.style;
+    let act = session.act(&table, false, false)?;
+    if request.dry_run {
+        return Ok(foresee(&act, &style, &targets, &request.options));
+    }
+    act.patience.set(1);
+    let shared = act.clone();
+    let options = request.options.clone();
+    Ok(super::block_on(&act, 2, async move {
+        let (stopped, code) = take_down(&shared, &style, &targets, &options).await;
+        if style.json {
+            json::print(&json::Services { services: &stopped });
+        }
+        code
+    }))
+}
+
+/// Stops and reports; the JSON is left to the caller.
+pub async fn take_down(
+    act: &Rc<Act>,
+    style: &Style,
+    targets: &Targets,
+    options: &Options,
+) -> (Vec<Stopped>, ExitCode) {
+    tell_dependents(act, targets);
+    let display = Display::start(act, style);
+    let width = results::width(
+        targets.gone.iter().map(String::as_str).chain(
+            targets
+                .indices
+                .iter()
+                .map(|&index| act.table.services[index].id.as_str()),
+        ),
+    );
+    let style = *style;
+    let cleared = display.clone();
+    let stopped = stop::stop(act, targets, options, move |stopped| {
+        cleared.clear();
+        results::stopped(&style, stopped, width);
+    });
+    let stopped = stopped.await;
+    display.clear();
+    let code = ExitCode::of_stops(&stopped);
+    (stopped, code)
+}
+
+/// Running services that depend on what is stopped are told, not touched.
+fn tell_dependents(act: &Act, targets: &Targets) {
+    let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
+    for (dependent, dependency) in selection::dependents_outside(&act.table, &targets.indices) {
+        let is_running = |id: &str| {
+            let instance = scene
+                .ledger
+                .entries
+                .get(id)
+                .and_then(|entry| entry.instance.as_ref());
+            instance.is_some_and(|instance| {
+                matches!(
+                    crate::family::verdict::of_leader(instance, &act.place),
+                    crate::family::verdict::Verdict::Ours(_)
+                )
+            })
+        };
+        let needed = &act.table.services[dependency].id;
+        if is_running(&dependent.id) && is_running(needed) {
+            crate::report::warn(&format!(
+                "{} is running and depends on {needed}",
+                dependent.id
+            ));
+        }
+    }
+}
+
+/// `--dry-run`: every process of each family, in the order they would be signalled.
+fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -> ExitCode {
+    let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
+    let mut foreseen = Vec::new();
+    // Dependents come first.
+    let mut order = selection::with_dependencies(&act.table, &targets.indices);
+    order.retain(|index| targets.indices.contains(index));
+    order.reverse();
+    let listed = order.into_iter().map(|index| {
+        (
+            act.table.services[index].id.clone(),
+            Some(&act.table.services[index]),
+        )
+    });
+    for (id, service) in listed.chain(targets.gone.iter().map(|id| (id.clone(), None))) {
+        let observation = scene.observe(&id, service);
+        let instance = observation
+            .entry
+            .as_ref()
+            .and_then(|entry| entry.instance.clone());
+        let mut schedule = match (service, &instance) {
+            (Some(service), _) => service.schedule.clone(),
+            (None, Some(instance)) => instance.schedule(),
+            (None, None) => Schedule { steps: Vec::new() },
+        };
+        if options.force {
+            schedule.steps.clear();
+        } else if let Some(timeout) = options.timeout {
+            schedule = schedule.with_timeout(timeout);
+        }
+        let stopped = match plan::stop(observation) {
+            StopStep::Fail(why) => Stopped::failed(&id, None, why),
+            StopStep::NotRunning => Stopped::new(&id, StopOutcome::NotRunning, None),
+            StopStep::RemoveStale(why) => Stopped {
+                detail: Some(why),
+                ..Stopped::new(&id, StopOutcome::StaleRemoved, None)
+            },
+            StopStep::End { leader, first } => {
+                let family = match scene.family(&id) {
+                    Ok(family) if !family.is_empty() => family,
+                    _ => leader.map_or(first, observe::by_ancestry),
+                };
+                foretold(
+                    style,
+                    &id,
+                    leader.map(|leader| leader.pid),
+                    &family,
+                    &schedule,
+                )
+            }
+        };
+        if !style.json && stopped.processes == 0 {
+            let word = match stopped.outcome {
+                StopOutcome::Failed => "would fail: ",
+                StopOutcome::StaleRemoved => "stale PID file would be removed: ",
+                _ => "not running",
+            };
+            crate::report::say(&format!(
+                "{id}  {word}{}",
+                stopped.detail.clone().unwrap_or_default()
+            ));
+        }
+        foreseen.push(stopped);
+    }
+    if style.json {
+        json::print(&json::Services {
+            services: &foreseen,
+        });
+    }
+    ExitCode::of_stops(&foreseen)
+}
+
+fn foretold(
+    style: &Style,
+    id: &str,
+    pid: Option<i32>,
+    family: &[Stat],
+    schedule: &Schedule,
+) -> Stopped {
+    let first = schedule.steps.first().map(|(signal, _)| *signal);
+    let stubborn = first.is_none_or(|signal| {
+        family
+            .iter()
+            .any(|stat| forecast::reception(stat.pid, signal) == Reception::Ignores)
+    });
+    if !style.json {
+        crate::report::say(&format!(
+            "{id}  would be stopped: {} process(es)",
+            family.len()
+        ));
+        for stat in family {
+            crate::report::say(&forecast::process(stat, schedule));
+        }
+    }
+    Stopped {
+        processes: family.len(),
+        signals: first
+            .into_iter()
+            .chain(stubborn.then_some(crate::sys::signal::Signal::KILL))
+            .collect(),
+        ..Stopped::new(
+            id,
+            if stubborn {
+                StopOutcome::Killed
+            } else {
+                StopOutcome::Stopped
+            },
+            pid,
+        )
+    }
+}
