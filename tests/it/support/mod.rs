@@ -22,6 +22,9 @@ pub use table::Entry;
 /// How long something may take that should come at once, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The user that owns nothing.
+pub const NOBODY: u32 = 65534;
+
 /// Asks again and again; fails with what the last answer was.
 #[track_caller]
 pub fn eventually(deadline: Duration, mut look: impl FnMut() -> Result<(), String>) {
@@ -102,6 +105,8 @@ pub struct Member {
 impl TestEnv {
     pub fn new() -> TestEnv {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        // What a test writes is not writable for others, whatever the caller's umask.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         let base = fs::canonicalize(std::env::temp_dir()).expect("a folder for temporary files");
         let dir = loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -199,6 +204,15 @@ impl TestEnv {
     pub fn pidctl(&self, args: &[&str]) -> Invocation {
         self.program(Path::new(env!("CARGO_BIN_EXE_pidctl")))
             .args(args)
+    }
+
+    /// The same by another user; only root may. A copy, since the build may be out of its reach.
+    pub fn as_nobody(&self, args: &[&str]) -> Invocation {
+        let copy = self.path("pidctl");
+        if !copy.exists() {
+            copy_program(Path::new(env!("CARGO_BIN_EXE_pidctl")), &copy);
+        }
+        self.program(&copy).args(args).user(NOBODY, NOBODY)
     }
 
     pub fn program(&self, program: &Path) -> Invocation {
