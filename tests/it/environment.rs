@@ -255,8 +255,7 @@ fn an_ordinary_user_starts_and_stops_its_own_services() {
         return eprintln!("skipped: needs root");
     }
     let env = TestEnv::new();
-    let program = env.path("program");
-    crate::support::copy_program(&crate::support::testee(), &program);
+    crate::support::copy_program(&crate::support::testee(), &env.path("program"));
     env.write("mine/file", "");
     std::os::unix::fs::chown(env.path("mine"), Some(NOBODY), Some(NOBODY)).unwrap();
     let children = [
@@ -264,7 +263,8 @@ fn an_ordinary_user_starts_and_stops_its_own_services() {
         "child=double-fork,setsid,wipe-env",
         "child=double-fork,null-fds",
     ];
-    let words = [&[env.at("program").as_str()][..], &children].concat();
+    let program = env.at("program");
+    let words = [&[program.as_str()][..], &children].concat();
     let web = env
         .service("web")
         .exec(&words)

@@ -47,7 +47,7 @@ fn a_name_selects_every_service_of_that_name_and_an_id_one() {
     let (first_id, second_id) = (first.id(), second.id());
     env.table(&[first, second, env.service("other")]);
     let by_id = env.ok(&["--json", "start", &second_id]);
-    assert_eq!(by_id.ids(), [second_id.clone()]);
+    assert_eq!(by_id.ids(), [second_id.as_str()]);
     let by_name = env.ok(&["--json", "start", "-s", "web"]);
     assert_eq!(by_name.ids(), [first_id.clone(), second_id.clone()]);
     assert_eq!(by_name.outcome(&first_id), "started");
