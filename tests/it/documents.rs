@@ -140,7 +140,7 @@ fn what_a_process_calls_itself_is_shown_without_its_control_characters() {
     let env = TestEnv::new();
     let port = env.free_port();
     let words = ["listen", "comm=a\x1b[31mred\nb", &format!("port={port}")];
-    let _stranger = env.stranger(&words);
+    let stranger = env.stranger(&words);
     let web = env.service("web").port(port).does("listen");
     env.table(&[web]);
     for args in [
@@ -150,6 +150,7 @@ fn what_a_process_calls_itself_is_shown_without_its_control_characters() {
         &["check"],
     ] {
         let output = env.run(args);
+        assert!(output.said().contains(&stranger.pid()), "{output}");
         assert!(!output.said().contains('\x1b'), "{output}");
     }
 }

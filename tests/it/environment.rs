@@ -126,6 +126,7 @@ fn a_command_is_found_on_the_services_own_path() {
     let key = format!("env = {{ PATH = '{}:/usr/bin:/bin' }}", env.at("bin"));
     env.table(&[env.service("web").exec(&["my-server"]).key(key)]);
     env.ok(&["start"]);
+    assert!(env.pid("web").is_alive());
 }
 
 #[test]
@@ -178,6 +179,7 @@ fn a_prepare_may_make_the_command() {
     let key = "prepare = \"printf '#!/bin/sh\\\\nexec sleep 600\\\\n' > made; chmod +x made\"";
     env.table(&[env.service("web").exec(&["./made"]).key(key)]);
     env.ok(&["start"]);
+    assert!(env.pid("web").is_alive());
 }
 
 #[test]
@@ -187,6 +189,7 @@ fn what_prepare_leaves_running_is_of_the_service() {
     let prepare = format!("{} setsid & sleep 0.1", testee.display());
     env.table(&[env.service("web").key(format!("prepare = {prepare:?}"))]);
     env.run(&["start"]);
+    assert!(!env.read("members").is_empty(), "prepare did not run");
     env.ok(&["stop"]);
     env.assert_nobody_left();
 }
