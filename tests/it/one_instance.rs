@@ -67,7 +67,7 @@ fn nobody_waits_for_the_health_of_another_service() {
     env.ok(&["start", "quick"]);
     env.ok(&["restart", "quick"]);
     env.ok(&["stop", "quick"]);
-    env.run(&["status"]).expect(150);
+    env.run(&["status", "slow"]).expect(150);
     env.write("go", "");
     assert_eq!(start.finish().expect(0).outcome(&id), "started");
 }
