@@ -92,6 +92,7 @@ pub fn token_value(
 }
 
 /// What a process's environment says of whose it is.
+#[derive(Clone, Debug)]
 pub struct Token {
     pub token: String,
     pub helper: Option<String>,
