@@ -36,7 +36,7 @@ fn main() {
             let code = commands::exit_code_of(&error);
             match error.downcast_ref::<config::TableErrors>() {
                 // They begin with the file's path, as compilers' do.
-                Some(mistakes) => eprintln!("{mistakes}"),
+                Some(mistakes) => report::complain(&mistakes.to_string()),
                 None => report::warn(&format!("{error:#}")),
             }
             code

@@ -49,7 +49,7 @@ pub fn run(
         options,
         look,
         reader,
-        tell: |text| eprintln!("{text}"),
+        tell: |text| crate::report::complain(&text),
         failed: false,
     };
     let out = BufWriter::with_capacity(64 * 1024, stdout.lock());

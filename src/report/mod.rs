@@ -73,8 +73,12 @@ pub enum Ink {
 
 /// A diagnostic on standard error.
 pub fn warn(message: &str) {
-    // A closed standard error harms nothing.
-    let _ = writeln!(io::stderr(), "pidctl: {message}");
+    complain(&format!("pidctl: {message}"));
+}
+
+/// A line on standard error as it is. A closed or full standard error harms nothing.
+pub fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
