@@ -76,20 +76,25 @@ impl Census {
         let mut last = last_pid()?;
         let pids = proc::all_pids()?;
         let mut entries = Vec::with_capacity(pids.len());
-        let read = |pids: &[i32]| -> Vec<Entry> {
-            pids.iter()
-                .filter_map(|&pid| Entry::read(pid, interest))
-                .collect()
+        let read = |pids: &[i32]| -> io::Result<Vec<Entry>> {
+            let read = pids.iter().map(|&pid| Entry::read(pid, interest));
+            read.filter_map(Result::transpose).collect()
         };
         if pids.len() < WORTH_A_THREAD {
-            entries.extend(read(&pids));
+            entries.extend(read(&pids)?);
         } else {
             let (first, second) = pids.split_at(pids.len() / 2);
             std::thread::scope(|scope| {
-                let other = scope.spawn(|| read(second));
-                entries.extend(read(first));
-                entries.extend(other.join().unwrap_or_else(|_| read(second)));
-            });
+                // Where no thread can be had (EAGAIN), this one reads all.
+                let other = std::thread::Builder::new().spawn_scoped(scope, || read(second));
+                entries.extend(read(first)?);
+                let second = match other.map(|other| other.join()) {
+                    Ok(Ok(entries)) => entries,
+                    Ok(Err(_)) | Err(_) => read(second),
+                };
+                entries.extend(second?);
+                io::Result::Ok(())
+            })?;
         }
         let mut listed: HashSet<i32> = pids.into_iter().collect();
         for _ in 0..ROUNDS {
@@ -103,7 +108,7 @@ impl Census {
                 .collect();
             last = now;
             let before = entries.len();
-            entries.extend(read(&born));
+            entries.extend(read(&born)?);
             if entries.len() - before == born.len() {
                 break;
             }
@@ -247,28 +252,30 @@ impl Census {
 
 impl Entry {
     /// `None`: it is gone (or hidden from us, or the kernel's), before it could be told whose it is.
-    fn read(pid: i32, interest: &Interest) -> Option<Entry> {
-        let stat = proc::stat(pid)
-            .ok()
-            .filter(|stat| !stat.is_kernel_thread())?;
+    fn read(pid: i32, interest: &Interest) -> io::Result<Option<Entry>> {
+        let shown = proc::if_shown(proc::stat(pid))?;
+        let Some(stat) = shown.filter(|stat| !stat.is_kernel_thread()) else {
+            return Ok(None);
+        };
         let plain = stat.start_time < interest.since || interest.known.contains(&stat.identity());
         if plain || !stat.is_alive() {
-            return Some(Entry {
+            return Ok(Some(Entry {
                 stat,
                 token: None,
                 locks: Vec::new(),
-            });
+            }));
         }
-        let token = trace::token_of(pid, &mut Vec::new());
+        let token = trace::token_of(pid, &mut Vec::new())?;
         let locks = match token {
             Some(_) => Vec::new(),
-            None => trace::log_locks_of(pid, &interest.logs),
+            None => trace::log_locks_of(pid, &interest.logs)?,
         };
         // Gone in between: it bears no trace any more, whatever it bore.
-        if token.is_none() && locks.is_empty() && proc::stat(pid).is_err() {
-            return None;
+        let traceless = token.is_none() && locks.is_empty();
+        if traceless && proc::if_shown(proc::stat(pid))?.is_none() {
+            return Ok(None);
         }
-        Some(Entry { stat, token, locks })
+        Ok(Some(Entry { stat, token, locks }))
     }
 }
 
