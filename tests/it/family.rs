@@ -85,14 +85,9 @@ fn who_forks_and_exits_all_the_time_and_heeds_no_signal() {
         .does(hopper)
         .key("stop_timeout = '500ms'")]);
     env.up();
-<<<<<<< HEAD
-    assert_eq!(env.ok(&["--json", "stop"]).outcome("web"), "killed");
-    env.assert_nobody_left();
-=======
     let output = env.ok(&["--json", "stop"]);
     env.assert_nobody_left();
     assert_eq!(output.outcome("web"), "killed", "{output}");
->>>>>>> main
 }
 
 #[test]

@@ -121,10 +121,7 @@ fn a_service_may_restart_itself() {
         });
         assert!(old.iter().all(|process| !process.is_alive()), "{old:?}");
         assert!(!env.read("only").contains("violation"));
-<<<<<<< HEAD
-=======
         env.await_no_pidctl();
->>>>>>> main
         env.ok(&["stop"]);
         env.assert_nobody_left();
     }

@@ -22,10 +22,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Invocation {
     command: Command,
-<<<<<<< HEAD
-    limit: Duration,
-=======
->>>>>>> main
     words: String,
 }
 
@@ -44,10 +40,6 @@ impl Invocation {
             .stderr(Stdio::piped());
         Invocation {
             command,
-<<<<<<< HEAD
-            limit: LIMIT,
-=======
->>>>>>> main
             words: program.display().to_string(),
         }
     }
@@ -74,14 +66,6 @@ impl Invocation {
         self
     }
 
-<<<<<<< HEAD
-    pub fn limit(mut self, limit: Duration) -> Invocation {
-        self.limit = limit;
-        self
-    }
-
-=======
->>>>>>> main
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Invocation {
         self.command.stdin(stdin);
         self
@@ -92,14 +76,6 @@ impl Invocation {
         self
     }
 
-<<<<<<< HEAD
-    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Invocation {
-        self.command.stderr(stderr);
-        self
-    }
-
-=======
->>>>>>> main
     pub fn user(mut self, uid: u32, gid: u32) -> Invocation {
         self.command.uid(uid).gid(gid);
         self
@@ -146,10 +122,6 @@ impl Invocation {
             stdout,
             stderr,
             since,
-<<<<<<< HEAD
-            limit: self.limit,
-=======
->>>>>>> main
             words: self.words,
         }
     }
@@ -195,10 +167,6 @@ pub struct Running {
     stdout: Stream,
     stderr: Stream,
     since: Instant,
-<<<<<<< HEAD
-    limit: Duration,
-=======
->>>>>>> main
     words: String,
 }
 
@@ -215,13 +183,6 @@ impl Running {
         self.stdout.text()
     }
 
-<<<<<<< HEAD
-    pub fn stderr(&self) -> String {
-        self.stderr.text()
-    }
-
-=======
->>>>>>> main
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("wait").is_some()
     }
@@ -239,11 +200,7 @@ impl Running {
 
     /// Its end, and the end of its output: a service that holds the caller's pipe is a hang too.
     pub fn finish(mut self) -> Output {
-<<<<<<< HEAD
-        let deadline = self.since + self.limit;
-=======
         let deadline = self.since + LIMIT;
->>>>>>> main
         let status = self.until(deadline, "did not end", |this| {
             this.child.try_wait().expect("wait")
         });
@@ -275,11 +232,7 @@ impl Running {
                 let (out, err) = (self.stdout.text(), self.stderr.text());
                 panic!(
                     "{} {what} within {:?}\nstdout: {out}\nstderr: {err}",
-<<<<<<< HEAD
-                    self.words, self.limit
-=======
                     self.words, LIMIT
->>>>>>> main
                 );
             }
             std::thread::sleep(Duration::from_millis(1));
