@@ -10,4 +10,5 @@ mod died;
 mod every_call_fails;
 mod ground;
 mod killed;
+mod reused;
 mod tracer;
