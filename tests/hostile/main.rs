@@ -6,6 +6,7 @@
 #[allow(dead_code, unused_imports)]
 mod support;
 
+mod chaos;
 mod died;
 mod every_call_fails;
 mod ground;
