@@ -123,7 +123,8 @@ impl Ground {
                 let service = service_of(process);
                 service.is_none_or(|service| !shown.contains(&service))
             })
-            .filter(Process::is_alive)
+            // One without memory is past its exit, and shows neither words nor environment.
+            .filter(|process| process.is_alive() && !process.file("cmdline").is_empty())
             .map(|process| format!("{} while {}", describe(&process), status.stdout))
             .collect()
     }

@@ -11,5 +11,6 @@ mod died;
 mod every_call_fails;
 mod ground;
 mod killed;
+mod protocol;
 mod reused;
 mod tracer;
