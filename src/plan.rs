@@ -70,8 +70,7 @@ pub fn start(observation: Observation) -> StartStep {
         Found::Running {
             leader,
             recorded: true,
-        } if (frozen || preparing || half_stopped) && !observation.starter_at_work =>
-        {
+        } if (frozen || preparing || half_stopped) && !observation.starter_at_work => {
             StartStep::Start {
                 leftovers: vec![leader],
                 stale: None,
@@ -79,8 +78,7 @@ pub fn start(observation: Observation) -> StartStep {
         }
         Found::Running { leader, recorded } => {
             if observation.starter_at_work
-                || instance
-                    .is_some_and(|instance| instance.phase != Phase::Ready)
+                || instance.is_some_and(|instance| instance.phase != Phase::Ready)
             {
                 return StartStep::Join {
                     pid: Some(leader.pid),

@@ -180,8 +180,7 @@ impl Act {
             // Records that could not be read (no more descriptors, say) take nothing away.
             match self.folder.as_ref().map(|folder| Ledger::read(folder)) {
                 Ok(Ok(ledger)) if is_ours(&ledger) => {
-                    self.records
-                        .change(|records| *records = Rc::new(ledger));
+                    self.records.change(|records| *records = Rc::new(ledger));
                 }
                 Ok(Ok(_)) | Err(_) => return,
                 Ok(Err(_)) => reactor::sleep(Duration::from_millis(50)).await,

@@ -24,6 +24,13 @@ impl Drop for Held {
     }
 }
 
+/// Locks this open file if nobody else has; never waits.
+pub fn try_hold(fd: OwnedFd) -> Option<Held> {
+    flock(&fd, libc::LOCK_EX | libc::LOCK_NB)
+        .is_ok()
+        .then_some(Held(fd))
+}
+
 fn flock(fd: &OwnedFd, operation: i32) -> nix::Result<()> {
     // SAFETY: an open descriptor and an integer; no memory is passed.
     Errno::result(unsafe { libc::flock(fd.as_raw_fd(), operation) }).map(drop)

@@ -99,7 +99,10 @@ impl Ground {
         let mut found = Vec::new();
         eventually(Duration::from_secs(10), || {
             found = self.env.survivors();
-            match found.iter().find(|one| exe(one).as_deref() == Some(&*pidctl)) {
+            match found
+                .iter()
+                .find(|one| exe(one).as_deref() == Some(&*pidctl))
+            {
                 None => Ok(()),
                 Some(one) => Err(format!("a fork of pidctl lives on: {}", describe(one))),
             }

@@ -118,7 +118,10 @@ impl World {
                 continue;
             }
             for world in self.step(me) {
-                found.push((format!("{me}: {:?} -> {:?}", self.at[me], world.at[me]), world));
+                found.push((
+                    format!("{me}: {:?} -> {:?}", self.at[me], world.at[me]),
+                    world,
+                ));
             }
             if self.crashes_left > 0 {
                 let mut world = self.clone();
@@ -257,7 +260,11 @@ impl World {
             At::Undo => {
                 world.end(me);
                 if self.lives(me) {
-                    return if world == *self { Vec::new() } else { vec![world] };
+                    return if world == *self {
+                        Vec::new()
+                    } else {
+                        vec![world]
+                    };
                 }
                 go(world, At::Release)
             }
@@ -340,9 +347,10 @@ impl World {
         if run.len() > 1 {
             return Some("two instances");
         }
-        if run.iter().any(|&one| {
-            self.instance.map(|instance| instance.made_by) != Some(one)
-        }) {
+        if run
+            .iter()
+            .any(|&one| self.instance.map(|instance| instance.made_by) != Some(one))
+        {
             return Some("untracked: it runs and no record names it");
         }
         for me in 0..COMMANDS {
@@ -360,7 +368,9 @@ impl World {
                     return Some("cancelled, and nobody stops it");
                 }
                 At::Done(Outcome::Up) if ended_now && before.at[me] == At::AwaitReady => {
-                    let ours = self.instance.is_some_and(|one| one.made_by == me && one.ready);
+                    let ours = self
+                        .instance
+                        .is_some_and(|one| one.made_by == me && one.ready);
                     if !ours || self.pid_file != Some(me) {
                         return Some("started, and record or PID file are lost");
                     }

@@ -20,7 +20,13 @@ fn in_namespace(name: &str) -> bool {
     }
     // The shell reaps the orphans, as init would.
     let output = Command::new("unshare")
-        .args(["-pf", "--mount-proc", "sh", "-c", "\"$0\" --exact \"$1\"; exit $?"])
+        .args([
+            "-pf",
+            "--mount-proc",
+            "sh",
+            "-c",
+            "\"$0\" --exact \"$1\"; exit $?",
+        ])
         .arg(std::env::current_exe().expect("this test"))
         .arg(format!("reused::{name}"))
         .env("PIDCTL_IN_NAMESPACE", "1")
@@ -109,7 +115,12 @@ fn the_leader_of_a_record() {
     if !in_namespace("the_leader_of_a_record") {
         return;
     }
-    for (keep_file, first) in [(true, "stop"), (false, "stop"), (true, "start"), (false, "start")] {
+    for (keep_file, first) in [
+        (true, "stop"),
+        (false, "stop"),
+        (true, "start"),
+        (false, "start"),
+    ] {
         let env = TestEnv::new();
         env.table(&[env.service("web").does("catch=TERM+CONT exit-on=TERM")]);
         env.up();
@@ -148,14 +159,18 @@ fn a_pid_file_without_a_record() {
     let pid = 3000;
     env.write("pids/web.pid", format!("{pid}\n"));
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-    let file = fs::File::options().write(true).open(env.path("pids/web.pid"));
+    let file = fs::File::options()
+        .write(true)
+        .open(env.path("pids/web.pid"));
     file.expect("a file").set_modified(old).expect("a time");
     let mut innocent = Innocent::with_pid(&env, pid, true);
     assert_eq!(env.state("web"), "stale");
     env.ok(&["stop", "--force"]);
     innocent.assert_untouched();
     env.write("pids/web.pid", format!("{pid}\n"));
-    let file = fs::File::options().write(true).open(env.path("pids/web.pid"));
+    let file = fs::File::options()
+        .write(true)
+        .open(env.path("pids/web.pid"));
     file.expect("a file").set_modified(old).expect("a time");
     env.ok(&["start"]);
     assert_ne!(env.pid("web").pid, pid);

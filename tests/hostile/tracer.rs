@@ -19,7 +19,9 @@ pub enum Blow {
     /// SIGKILL before the kernel does anything of it.
     Kill,
     /// The first call of the sweep's own choosing fails; `lasting`: so do all later ones like it.
-    Fail { lasting: bool },
+    Fail {
+        lasting: bool,
+    },
     None,
 }
 
