@@ -6,6 +6,7 @@
 #[allow(dead_code, unused_imports)]
 mod support;
 
+mod callers;
 mod chaos;
 mod died;
 mod every_call_fails;
@@ -13,4 +14,5 @@ mod ground;
 mod killed;
 mod protocol;
 mod reused;
+mod services;
 mod tracer;
