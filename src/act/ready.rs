@@ -212,7 +212,13 @@ impl Awaited<'_> {
         let orphans = self.orphans();
         traces.known.extend(orphans.iter().map(Stat::identity));
         let mut family = self.act.walker.family(traces).await.unwrap_or_default();
-        family.retain(|stat| stat.identity() != self.leader());
+        // What is older than the command was left by `prepare`.
+        let leader = self.leader();
+        let oldest = (leader.start_time, leader.pid);
+        family.retain(|stat| {
+            stat.identity() != leader
+                && (self.instance.followed || (stat.start_time, stat.pid) > oldest)
+        });
         family
     }
 

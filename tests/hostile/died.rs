@@ -67,3 +67,17 @@ fn a_full_standard_error_is_no_panic() {
     let words = "\"$PIDCTL\" status 2>/dev/full";
     env.sh(words).run().expect(2);
 }
+
+#[test]
+fn what_prepare_left_is_not_what_a_command_went_to_the_background_as() {
+    let env = TestEnv::new();
+    env.table(&[env
+        .service("web")
+        .shell("exit 0")
+        .key("prepare = \"sleep 600 & sleep 0.05\"")
+        .key("start_attempts = 1")]);
+    let start = env.run(&["--json", "start"]).expect(1);
+    assert_eq!(start.outcome("web"), "failed");
+    env.ok(&["stop"]);
+    env.assert_nobody_left();
+}
