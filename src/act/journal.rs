@@ -176,9 +176,16 @@ fn open(gate: Gate, passage: Rc<Passage>) {
         drop(error);
         told.change(|passage| *passage = Some(HashMap::new()));
     };
+    let children = gate.len();
     let mut reports = match gate.open() {
         Ok(reports) => reports,
-        Err(error) => return all_failed(error),
+        Err(error) => {
+            let none_passed = (0..children).map(|child| {
+                let error = io::Error::new(error.kind(), error.to_string());
+                (child, (Stage::Gate, error))
+            });
+            return passage.change(|passage| *passage = Some(none_passed.collect()));
+        }
     };
     reactor::spawn(async move {
         let failures = loop {

@@ -88,15 +88,18 @@ pub enum Stage {
     Cwd,
     Descriptors,
     Exec,
+    /// pidctl could not let it through.
+    Gate,
 }
 
 impl Stage {
-    const ALL: [Stage; 5] = [
+    const ALL: [Stage; 6] = [
         Stage::Session,
         Stage::User,
         Stage::Cwd,
         Stage::Descriptors,
         Stage::Exec,
+        Stage::Gate,
     ];
 
     pub fn doing(self) -> &'static str {
@@ -106,6 +109,7 @@ impl Stage {
             Stage::Cwd => "change to its cwd",
             Stage::Descriptors => "set up its descriptors",
             Stage::Exec => "execute its command",
+            Stage::Gate => "be let through to its command",
         }
     }
 }
@@ -350,7 +354,8 @@ impl Child {
                 match syscall!(Sysno::read, self.gate, &raw mut byte, 1) {
                     Ok(1) => break,
                     Err(Errno::EINTR) => {}
-                    _ => return Errno::new(0),
+                    // What never ran has not succeeded.
+                    _ => return Errno::EPIPE,
                 }
             }
             if self.dies_with_us && !self.tie_to_parent() {
