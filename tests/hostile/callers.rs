@@ -137,9 +137,9 @@ fn a_full_disk_under_the_pid_folder_and_one_that_may_not_be_written() {
         return;
     }
     let env = env_of_one();
-    let folders = "mkdir -p pids; mount -t tmpfs -o size=4k,nr_inodes=6,mode=755 none pids";
-    let full =
-        format!("{folders} && echo >pids/a && echo >pids/b && echo >pids/c && \"$PIDCTL\" start");
+    let folders = "mkdir -p pids; mount -t tmpfs -o size=4k,mode=755 none pids";
+    let fill = "head -c 100000 /dev/zero >pids/fill 2>/dev/null";
+    let full = format!("{folders}; {fill}; \"$PIDCTL\" start");
     let read_only = format!("{folders} && mount -o remount,ro pids && \"$PIDCTL\" start");
     for script in [full, read_only] {
         let output = env

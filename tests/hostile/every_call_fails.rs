@@ -129,6 +129,6 @@ fn strike(ground: &Ground, swept: Swept, at: usize, lasting: bool) -> (bool, boo
         // Out of memory the allocator ends the program, as Rust's always does.
         End::Signal(signal) => assert!(memory || traced.hit.is_none(), "{when}: signal {signal}"),
     }
-    ground.verify(&when, at % 2 == 0);
+    ground.verify(&when, at.is_multiple_of(2));
     (traced.calls >= at, traced.hit.is_some())
 }

@@ -49,7 +49,7 @@ fn strike(ground: &Ground, swept: Swept, at: usize) -> (bool, bool) {
         said(&ground.env)
     );
     assert!(!traced.hung, "{when}: hung");
-    ground.verify(&when, at % 2 == 0);
+    ground.verify(&when, at.is_multiple_of(2));
     let hit = traced.hit.is_some();
     (hit, hit)
 }
