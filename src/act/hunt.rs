@@ -289,7 +289,7 @@ impl Chase<'_> {
                 let is_family = self.hunt.traces.token.as_ref().is_some_and(|token| {
                     trace::token_of(pid, &mut Vec::new())
                         .is_ok_and(|found| found.is_some_and(|found| found.token == *token))
-                }) || sessions.contains(&stat.session);
+                }) || (sessions.contains(&stat.session) && self.owns(stat.session));
                 if is_family
                     && pid != self.act.me.pid
                     && matches!(pidfd.send(Signal::KILL), Ok(true))
@@ -302,6 +302,19 @@ impl Chase<'_> {
                     return;
                 }
             }
+        }
+    }
+
+    /// Is the session of that number the family's still? While somebody is in it the number is nobody
+    /// else's, but a member that has gone may have left it to a stranger that made a session of its own.
+    fn owns(&self, session: i32) -> bool {
+        match proc::stat(session) {
+            Ok(stat) => {
+                let identity = stat.identity();
+                self.hunt.traces.known.contains(&identity)
+                    || self.family.all().any(|member| member.identity == identity)
+            }
+            Err(error) => proc::is_gone(&error),
         }
     }
 
