@@ -76,20 +76,21 @@ impl Census {
         let mut last = last_pid()?;
         let pids = proc::all_pids()?;
         let mut entries = Vec::with_capacity(pids.len());
-        let read = |pids: &[i32]| -> Vec<Entry> {
+        let read = |pids: &[i32]| -> io::Result<Vec<Entry>> {
             pids.iter()
-                .filter_map(|&pid| Entry::read(pid, interest))
+                .filter_map(|&pid| Entry::read(pid, interest).transpose())
                 .collect()
         };
         if pids.len() < WORTH_A_THREAD {
-            entries.extend(read(&pids));
+            entries.extend(read(&pids)?);
         } else {
             let (first, second) = pids.split_at(pids.len() / 2);
-            std::thread::scope(|scope| {
+            std::thread::scope(|scope| -> io::Result<()> {
                 let other = scope.spawn(|| read(second));
-                entries.extend(read(first));
-                entries.extend(other.join().unwrap_or_else(|_| read(second)));
-            });
+                entries.extend(read(first)?);
+                entries.extend(other.join().unwrap_or_else(|_| read(second))?);
+                Ok(())
+            })?;
         }
         let mut listed: HashSet<i32> = pids.into_iter().collect();
         for _ in 0..ROUNDS {
@@ -97,14 +98,16 @@ impl Census {
             if now == last {
                 break;
             }
-            let born: Vec<i32> = births(last, now)?
+            let born = births(last, now)?
                 .into_iter()
-                .filter(|pid| listed.insert(*pid))
-                .collect();
+                .filter(|pid| listed.insert(*pid));
+            let born: Vec<i32> = born.collect();
             last = now;
-            let before = entries.len();
-            entries.extend(read(&born));
-            if entries.len() - before == born.len() {
+            let found = read(&born)?;
+            // One that has ended already told nothing of whose it was.
+            let told = found.iter().filter(|entry| entry.stat.is_alive()).count();
+            entries.extend(found);
+            if told == born.len() {
                 break;
             }
         }
@@ -246,29 +249,42 @@ impl Census {
 }
 
 impl Entry {
-    /// `None`: it is gone (or hidden from us, or the kernel's), before it could be told whose it is.
-    fn read(pid: i32, interest: &Interest) -> Option<Entry> {
-        let stat = proc::stat(pid)
-            .ok()
-            .filter(|stat| !stat.is_kernel_thread())?;
+    /// `None`: it is gone (or hidden from us, or the kernel's), before it could be told whose it is. An
+    /// error (no more descriptors, say) is none of these, and no walk that met one proves anything.
+    fn read(pid: i32, interest: &Interest) -> io::Result<Option<Entry>> {
+        let stat = match proc::stat(pid) {
+            Ok(stat) if stat.is_kernel_thread() => return Ok(None),
+            Ok(stat) => stat,
+            Err(error) if proc::is_gone(&error) || proc::is_denied(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let plain = stat.start_time < interest.since || interest.known.contains(&stat.identity());
         if plain || !stat.is_alive() {
-            return Some(Entry {
+            return Ok(Some(Entry {
                 stat,
                 token: None,
                 locks: Vec::new(),
-            });
+            }));
         }
-        let token = trace::token_of(pid, &mut Vec::new());
-        let locks = match token {
-            Some(_) => Vec::new(),
-            None => trace::log_locks_of(pid, &interest.logs),
-        };
-        // Gone in between: it bears no trace any more, whatever it bore.
-        if token.is_none() && locks.is_empty() && proc::stat(pid).is_err() {
-            return None;
+        let mut locks = Vec::new();
+        let token = trace::token_of(pid, &mut Vec::new()).and_then(|token| {
+            if token.is_none() {
+                locks = trace::log_locks_of(pid, &interest.logs)?;
+            }
+            Ok(token)
+        });
+        match token {
+            Ok(token) => Ok(Some(Entry { stat, token, locks })),
+            // It bears no trace any more, whatever it bore.
+            Err(error) if proc::is_gone(&error) => Ok(None),
+            // Its ancestry decides.
+            Err(error) if proc::is_denied(&error) => Ok(Some(Entry {
+                stat,
+                token: None,
+                locks,
+            })),
+            Err(error) => Err(error),
         }
-        Some(Entry { stat, token, locks })
     }
 }
 
