@@ -1,7 +1,7 @@
 //! What a service's processes get: variables, user, folder, program. The same for its command,
 //! `prepare` and health checks.
 
-use crate::config::{Service, Table, env_file};
+use crate::config::{Command, Service, Table, env_file};
 use crate::family::program::{self, Program, Surroundings};
 use crate::family::trace;
 use crate::sys::boot;
@@ -9,7 +9,7 @@ use crate::sys::users::{self, Account};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug)]
 pub struct Environment {
@@ -26,13 +26,27 @@ impl Environment {
     /// The caller's variables, over them those of the user it runs as, of `env_file`, of `env`, and
     /// pidctl's own. The error names what is missing.
     pub fn of(service: &Service) -> Result<Environment, String> {
+        let (environment, troubles) = Environment::gather(service);
+        match troubles.into_iter().next() {
+            None => Ok(environment),
+            Some((_, why)) => Err(why),
+        }
+    }
+
+    /// What can be had of it, and each trouble with the key that it comes from.
+    pub fn gather(service: &Service) -> (Environment, Vec<(&'static str, String)>) {
+        let mut troubles = Vec::new();
         let mut variables: HashMap<OsString, OsString> = std::env::vars_os()
             .filter(|(name, _)| !NOT_FOR_SERVICES.iter().any(|other| name == other))
             .collect();
-        let account = match &service.user {
-            None => None,
-            Some(user) => Some(account_of(user)?),
-        };
+        let account = service.user.as_deref().map(account_of);
+        let account = account.and_then(|account| match account {
+            Ok(account) => Some(account),
+            Err(why) => {
+                troubles.push(("user", why));
+                None
+            }
+        });
         if let Some(account) = &account {
             for (name, value) in [
                 ("HOME", account.home.as_os_str()),
@@ -44,13 +58,14 @@ impl Environment {
             }
         }
         for file in &service.env_files {
-            let pairs =
-                env_file::load(file).map_err(|error| error.to_string().trim_end().to_string())?;
-            variables.extend(
-                pairs
-                    .into_iter()
-                    .map(|(name, value)| (name.into(), value.into())),
-            );
+            match env_file::load(file) {
+                Ok(pairs) => variables.extend(
+                    pairs
+                        .into_iter()
+                        .map(|(name, value)| (name.into(), value.into())),
+                ),
+                Err(error) => troubles.push(("env_file", error.to_string().trim_end().to_string())),
+            }
         }
         variables.extend(
             service
@@ -62,11 +77,12 @@ impl Environment {
             variables.insert("PORT".into(), port.to_string().into());
         }
         variables.insert("PIDCTL_SERVICE".into(), service.id.clone().into());
-        Ok(Environment {
+        let environment = Environment {
             variables,
             account,
             cwd: service.cwd.clone(),
-        })
+        };
+        (environment, troubles)
     }
 
     pub fn surroundings(&self) -> Surroundings<'_> {
@@ -92,8 +108,15 @@ impl Environment {
         if !self.cwd.is_dir() {
             return Err(format!("its cwd {} is no folder", self.cwd.display()));
         }
+        self.find(&service.command)
+            .map_err(|why| format!("command {why}"))
+    }
+
+    /// Is the file there that the first word of the command names? What cannot be known without
+    /// running it passes.
+    pub fn find(&self, command: &Command) -> Result<(), String> {
         let surroundings = self.surroundings();
-        let Some(words) = program::words(&service.command, &surroundings) else {
+        let Some(words) = program::words(command, &surroundings) else {
             return Ok(());
         };
         let path = surroundings.search_path();
@@ -102,13 +125,15 @@ impl Environment {
         }
         let word = words[0].to_string_lossy();
         Err(if word.contains('/') {
-            format!(
-                "command not found: {word} (no executable file there; cwd is {})",
-                self.cwd.display()
-            )
+            let there = self.cwd.join(&words[0]);
+            let (cwd, there) = (self.cwd.display(), there.display().to_string());
+            match Path::new(&there).is_file() {
+                true => format!("not executable: {word} (chmod +x {there})"),
+                false => format!("not found: {word} (no executable file there; cwd is {cwd})"),
+            }
         } else {
             format!(
-                "command not found: {word}; searched PATH={}",
+                "not found: {word}; searched PATH={}",
                 path.to_string_lossy()
             )
         })

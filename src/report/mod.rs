@@ -73,8 +73,13 @@ pub enum Ink {
 
 /// A diagnostic on standard error.
 pub fn warn(message: &str) {
+    tell(&format!("pidctl: {message}"));
+}
+
+/// A line on standard error that names its subject by itself.
+pub fn tell(line: &str) {
     // A closed standard error harms nothing.
-    let _ = writeln!(io::stderr(), "pidctl: {message}");
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
