@@ -9,7 +9,7 @@ use crate::sys::users::{self, Account};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Clone, Debug)]
 pub struct Environment {
@@ -125,11 +125,13 @@ impl Environment {
         }
         let word = words[0].to_string_lossy();
         Err(if word.contains('/') {
-            let there = self.cwd.join(&words[0]);
-            let (cwd, there) = (self.cwd.display(), there.display().to_string());
-            match Path::new(&there).is_file() {
-                true => format!("not executable: {word} (chmod +x {there})"),
-                false => format!("not found: {word} (no executable file there; cwd is {cwd})"),
+            let there = self.cwd.join(&words[0]).canonicalize();
+            match there.as_ref().ok().filter(|there| there.is_file()) {
+                Some(there) => format!("not executable: {word} (chmod +x {})", there.display()),
+                None => format!(
+                    "not found: {word} (no executable file there; cwd is {})",
+                    self.cwd.display()
+                ),
             }
         } else {
             format!(

@@ -56,7 +56,11 @@ pub fn warnings(session: &Session, table: &Rc<Table>) -> anyhow::Result<Vec<Warn
     for service in &table.services {
         let (environment, troubles) = Environment::gather(service);
         for (key, trouble) in troubles {
-            findings.of(service, key, trouble);
+            findings.of(
+                service,
+                key,
+                format!("{trouble}; {}", advice(key, &trouble)),
+            );
         }
         files::look_at_cwd(service, &environment, &mut findings);
         programs::look(service, &environment, &mut findings);
@@ -66,6 +70,16 @@ pub fn warnings(session: &Session, table: &Rc<Table>) -> anyhow::Result<Vec<Warn
     session::look(table, &environments, &mut findings);
     findings.0.sort_by_key(|warning| warning.line);
     Ok(findings.0)
+}
+
+/// What to do where the environment cannot be had.
+fn advice(key: &str, trouble: &str) -> &'static str {
+    match key {
+        "user" if trouble.contains("only root") => "run pidctl as root, or leave the key out",
+        "user" => "correct the name, or add the user",
+        _ if trouble.ends_with("no such file") => "make it, or correct the path",
+        _ => "start would fail",
+    }
 }
 
 impl Warning {

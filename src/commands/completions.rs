@@ -7,7 +7,7 @@ use crate::config::{Table, locate};
 use crate::exit_code::ExitCode;
 use crate::logs::sanitize::sanitize;
 use crate::report;
-use anyhow::bail;
+use anyhow::Context;
 use clap::{Command, CommandFactory};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::Shells;
@@ -30,14 +30,12 @@ const ZSH_CALLS: &str = "[[ $funcstack[1] == _pidctl ]] && _clap_dynamic_complet
 pub fn run(session: &Session, shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     session.refuse_json("it is a script for your shell")?;
     let name = shell.to_string();
-    let Some(adapter) = Shells::builtins().completer(&name).map(|_| &name) else {
-        bail!("no completions for {name}");
-    };
+    let shells = Shells::builtins();
+    let adapter = shells.completer(&name);
+    let adapter = adapter.with_context(|| format!("no completions for {name}"))?;
     let mut script = Vec::new();
     for bin in NAMES {
-        if let Some(shell) = Shells::builtins().completer(adapter) {
-            shell.write_registration(ASKED, "pidctl", bin, &own_path(), &mut script)?;
-        }
+        adapter.write_registration(ASKED, "pidctl", bin, &own_path(), &mut script)?;
     }
     let mut script = String::from_utf8_lossy(&script).into_owned();
     if name == "zsh" {
@@ -46,7 +44,7 @@ pub fn run(session: &Session, shell: clap_complete::Shell) -> anyhow::Result<Exi
         script.insert_str(first, ZSH_PREPARES);
         script.push_str(ZSH_CALLS);
     }
-    report::print(&script);
+    report::document(&script)?;
     Ok(ExitCode::Done)
 }
 
@@ -167,7 +165,8 @@ fn table(words: &[OsString]) -> Option<Table> {
 
 fn config_option(words: &[OsString]) -> Option<PathBuf> {
     let mut found = None;
-    let mut words = words.iter();
+    // Bash makes three words of `--config=FILE`.
+    let mut words = words.iter().filter(|word| *word != "=");
     while let Some(word) = words.next() {
         let text = word.to_string_lossy();
         let value = match &*text {

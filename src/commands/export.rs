@@ -44,7 +44,7 @@ fn systemd(session: &Session, output: Option<&Path>, user: bool) -> anyhow::Resu
             .iter()
             .map(|file| format!("# {}\n{}", file.name, file.text))
             .collect();
-        report::print(&documents.join("\n"));
+        report::document(&documents.join("\n"))?;
         return Ok(ExitCode::Done);
     };
     write(session, folder, &files)?;
@@ -98,7 +98,7 @@ fn nomad(session: &Session, output: Option<&Path>, isolated: bool) -> anyhow::Re
         }
     }
     let Some(folder) = output else {
-        report::print(&text);
+        report::document(&text)?;
         return Ok(ExitCode::Done);
     };
     let name = format!("{}.nomad.json", options.prefix);

@@ -18,8 +18,9 @@ pub fn run(session: &Session, procfile: Option<&Path>) -> anyhow::Result<ExitCod
         None => template::INIT.to_owned(),
         Some(procfile) => {
             let folder = folder_of(&path);
+            let text = template::load_procfile(procfile, folder.join(".env").is_file())?;
             warn_of_another_folder(procfile, &folder);
-            template::load_procfile(procfile, folder.join(".env").is_file())?
+            text
         }
     };
     write_new(&path, &text)?;

@@ -19,7 +19,7 @@ pub fn run(session: &Session, words: &[String]) -> anyhow::Result<ExitCode> {
         let found = command.find_subcommand(word);
         command = found.ok_or_else(|| unknown(command, word))?;
     }
-    report::print(&String::from_utf8_lossy(&page(command, words)?));
+    report::document(&String::from_utf8_lossy(&page(command, words)?))?;
     Ok(ExitCode::Done)
 }
 
@@ -36,6 +36,8 @@ fn page(command: &Command, words: &[String]) -> io::Result<Vec<u8>> {
     let name = command.get_display_name().unwrap_or("pidctl");
     let man = Man::new(command.clone())
         .title(name.to_uppercase())
+        // An empty one would be left out, and the next taken for it.
+        .date(" ")
         .source(concat!("pidctl ", env!("CARGO_PKG_VERSION")))
         .manual("pidctl");
     let mut page = Vec::new();

@@ -5,6 +5,6 @@ use crate::exit_code::ExitCode;
 use crate::report;
 
 pub fn run() -> anyhow::Result<ExitCode> {
-    report::print(SCHEMA);
+    report::document(SCHEMA)?;
     Ok(ExitCode::Done)
 }

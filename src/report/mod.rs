@@ -102,6 +102,16 @@ pub fn print(text: &str) {
     }
 }
 
+/// A document on standard output that is of use only as a whole: a full disk is an error, a reader that
+/// went away is none.
+pub fn document(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A plain line.
 pub fn say(line: &str) {
     print(&format!("{line}\n"));
