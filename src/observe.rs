@@ -14,17 +14,20 @@ use crate::state::record::Entry;
 use crate::sys::boot::Place;
 use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
+use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::io;
 
 /// One look at a PID folder: the records as they were, and at most one walk over /proc.
 pub struct Scene<'a> {
     pub place: &'a Place,
     pub folder: Result<&'a Folder, String>,
-    pub ledger: Ledger,
+    pub ledger: Cow<'a, Ledger>,
     /// Why the records cannot be known.
     pub blind: Option<String>,
     census: OnceCell<Result<Census, String>>,
+    families: OnceCell<Result<HashMap<String, Vec<Stat>>, String>>,
 }
 
 /// What one service is, before anybody asks for its health.
@@ -70,20 +73,22 @@ impl<'a> Scene<'a> {
         Scene {
             place,
             folder,
-            ledger,
+            ledger: Cow::Owned(ledger),
             blind,
             census: OnceCell::new(),
+            families: OnceCell::new(),
         }
     }
 
     /// With records that were just read under the lock.
-    pub fn with(place: &'a Place, folder: &'a Folder, ledger: Ledger) -> Scene<'a> {
+    pub fn with(place: &'a Place, folder: &'a Folder, ledger: &'a Ledger) -> Scene<'a> {
         Scene {
             place,
             folder: Ok(folder),
-            ledger,
+            ledger: Cow::Borrowed(ledger),
             blind: None,
             census: OnceCell::new(),
+            families: OnceCell::new(),
         }
     }
 
@@ -97,28 +102,30 @@ impl<'a> Scene<'a> {
 
     /// The living family of a recorded instance, oldest first.
     pub fn family(&self, id: &str) -> Result<Vec<Stat>, String> {
+        let families = self.families.get_or_init(|| self.find_families());
+        let families = families.as_ref().map_err(Clone::clone)?;
+        Ok(families.get(id).cloned().unwrap_or_default())
+    }
+
+    /// Those of all recorded instances, by the one walk.
+    fn find_families(&self) -> Result<HashMap<String, Vec<Stat>>, String> {
         let Ok(folder) = self.folder else {
-            return Ok(Vec::new());
+            return Ok(HashMap::new());
         };
-        let mut wanted = None;
-        let mut traces = Vec::new();
-        for entry in self.ledger.entries.values() {
-            if let Some(instance) = &entry.instance {
-                if entry.id == id {
-                    wanted = Some(traces.len());
-                }
-                traces.push(Traces::of(instance, self.place));
-            }
-        }
-        let Some(wanted) = wanted else {
-            return Ok(Vec::new());
-        };
-        let mut family: Vec<Stat> = self.census()?.families(&traces, &folder.path)[wanted]
-            .iter()
-            .map(|&stat| stat.clone())
-            .collect();
-        family.sort_by_key(|stat| (stat.start_time, stat.pid));
-        Ok(family)
+        let entries = self.ledger.entries.values();
+        let (ids, traces): (Vec<&String>, Vec<Traces>) = entries
+            .filter_map(|entry| Some((&entry.id, Traces::of(entry.instance.as_ref()?, self.place))))
+            .unzip();
+        let census = self.census()?;
+        let families = census
+            .families(&traces, &folder.path)
+            .into_iter()
+            .map(|family| {
+                let mut family: Vec<Stat> = family.into_iter().cloned().collect();
+                family.sort_by_key(|stat| (stat.start_time, stat.pid));
+                family
+            });
+        Ok(ids.into_iter().cloned().zip(families).collect())
     }
 
     /// What is there of one id. `service`: its entry in the table, where it has one.

@@ -95,21 +95,23 @@ pub fn start(observation: Observation, table: &Path) -> StartStep {
     }
 }
 
-pub fn stop(observation: Observation) -> StopStep {
-    match observation.found {
+pub fn stop(observation: &Observation) -> StopStep {
+    match &observation.found {
         Found::Unknown(why) => {
             // The PID file cannot be judged, but the record proves who is ours: that is ended.
-            StopStep::Fail(why)
+            StopStep::Fail(why.clone())
         }
         Found::Running { leader, .. } => StopStep::End {
             leader: Some(leader.identity()),
-            first: vec![leader],
+            first: vec![leader.clone()],
         },
         Found::Orphaned(family) => StopStep::End {
             leader: None,
-            first: family,
+            first: family.clone(),
         },
-        Found::Stale(why) if observation.pid_file != PidFile::Missing => StopStep::RemoveStale(why),
+        Found::Stale(why) if observation.pid_file != PidFile::Missing => {
+            StopStep::RemoveStale(why.clone())
+        }
         Found::Stale(_) | Found::Stopped => StopStep::NotRunning,
     }
 }

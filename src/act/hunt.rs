@@ -82,6 +82,7 @@ struct Chase<'a> {
 /// Ends the family. Woken by every exit itself; nothing polls.
 pub async fn end(act: &Rc<Act>, hunt: Hunt) -> Caught {
     let began = Instant::now();
+    let _hunter = act.walker.hunter();
     let mut chase = Chase {
         act,
         hunt: &hunt,

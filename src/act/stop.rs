@@ -190,6 +190,21 @@ fn look(observation: Observation) -> Look {
         .entry
         .as_ref()
         .and_then(|entry| entry.instance.clone());
+    let step = match plan::stop(&observation) {
+        // What ancestry shows now may be all that ever shows it.
+        StopStep::End {
+            leader: Some(leader),
+            first,
+        } => {
+            let family = crate::observe::by_ancestry(leader);
+            let first = if family.is_empty() { first } else { family };
+            StopStep::End {
+                leader: Some(leader),
+                first,
+            }
+        }
+        step => step,
+    };
     Look {
         instance,
         pid_file_pid: match &observation.pid_file {
@@ -199,7 +214,7 @@ fn look(observation: Observation) -> Look {
         already_stopping: observation.stopper_at_work,
         cancelled_start: observation.starter_at_work,
         trouble: None,
-        step: plan::stop(observation),
+        step,
     }
 }
 
@@ -217,11 +232,7 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
     let trouble = match act.journal() {
         Ok(journal) => {
             let claimed = journal.update(move |transaction| {
-                let scene = Scene::with(
-                    &shared.place,
-                    transaction.folder,
-                    transaction.ledger.clone(),
-                );
+                let scene = Scene::with(&shared.place, transaction.folder, transaction.ledger);
                 let looks: Vec<Look> = wanted
                     .iter()
                     .map(|(id, index)| look(observe(&shared, &scene, id, *index)))
@@ -238,12 +249,7 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
                         && let Some(instance) = &mut entry.instance
                     {
                         entry.stopper = Some(me.clone());
-                        // What ancestry shows now may be all that ever shows it.
-                        let family: Vec<Stat> = match leader {
-                            Some(leader) => crate::observe::by_ancestry(*leader),
-                            None => first.clone(),
-                        };
-                        let known: Vec<(i32, u64)> = family
+                        let known: Vec<(i32, u64)> = first
                             .iter()
                             .map(|stat| (stat.pid, stat.start_time))
                             .collect();
@@ -398,10 +404,6 @@ impl Story {
             Some(instance) => Traces::of(instance, &self.act.place),
             None => Traces::of_processes(leader.into_iter().collect()),
         };
-        let first = match leader {
-            Some(leader) => crate::observe::by_ancestry(leader),
-            None => first,
-        };
         let scope = match (self.service(), instance) {
             (Some(service), _) => service.stop_scope,
             (None, Some(instance)) => instance.scope(),
@@ -421,7 +423,7 @@ impl Story {
             already_signalled,
             why: "stop",
         };
-        let caught = hunt::end(&self.act, hunt).await;
+        let caught = Box::pin(hunt::end(&self.act, hunt)).await;
         let mut pids: Vec<i32> = pid
             .into_iter()
             .chain(leader.map(|leader| leader.pid))

@@ -71,7 +71,7 @@ const MARKERS: &[Marker] = &[
 
 impl Marker {
     fn marks(&self, environment: &Environment) -> bool {
-        let value = |name: &str| environment.variables.get(OsStr::new(name));
+        let value = |name: &str| environment.variables.get(name);
         let (variable, harmless) = self.escape;
         value(self.name).is_some_and(|value| !value.is_empty())
             && value(variable).is_none_or(|value| value != harmless)

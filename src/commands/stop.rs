@@ -128,7 +128,7 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
         } else if let Some(timeout) = options.timeout {
             schedule = schedule.with_timeout(timeout);
         }
-        let stopped = match plan::stop(observation) {
+        let stopped = match plan::stop(&observation) {
             StopStep::Fail(why) => Stopped::failed(&id, None, why),
             StopStep::NotRunning => Stopped::new(&id, StopOutcome::NotRunning, None),
             StopStep::RemoveStale(why) => Stopped {

@@ -1,26 +1,25 @@
 //! What a service's processes get: variables, user, folder, program. The same for its command,
 //! `prepare` and health checks.
 
+mod variables;
+
+pub use variables::Variables;
+
 use crate::config::{Command, Service, Table, env_file};
 use crate::family::program::{self, Program, Surroundings};
-use crate::family::trace;
 use crate::sys::boot;
+use crate::sys::spawn;
 use crate::sys::users::{self, Account};
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 #[derive(Clone, Debug)]
 pub struct Environment {
-    pub variables: HashMap<OsString, OsString>,
+    pub variables: Variables,
     /// `None`: it runs as the caller.
     pub account: Option<Account>,
     pub cwd: PathBuf,
 }
-
-/// Variables of pidctl's own or of a shell's that mean nothing to a service.
-const NOT_FOR_SERVICES: &[&str] = &[trace::TOKEN, "PIDCTL_SERVICE", "_"];
 
 impl Environment {
     /// The caller's variables, over them those of the user it runs as, of `env_file`, of `env`, and
@@ -36,47 +35,36 @@ impl Environment {
     /// What can be had of it, and each trouble with the key that it comes from.
     pub fn gather(service: &Service) -> (Environment, Vec<(&'static str, String)>) {
         let mut troubles = Vec::new();
-        let mut variables: HashMap<OsString, OsString> = std::env::vars_os()
-            .filter(|(name, _)| !NOT_FOR_SERVICES.iter().any(|other| name == other))
-            .collect();
-        let account = service.user.as_deref().map(account_of);
-        let account = account.and_then(|account| match account {
-            Ok(account) => Some(account),
+        let mut variables = Variables::inherited();
+        let account = match service.user.as_deref().map(account_of).transpose() {
+            Ok(account) => account,
             Err(why) => {
                 troubles.push(("user", why));
                 None
             }
-        });
+        };
         if let Some(account) = &account {
-            for (name, value) in [
-                ("HOME", account.home.as_os_str()),
-                ("USER", OsStr::new(&account.name)),
-                ("LOGNAME", OsStr::new(&account.name)),
-                ("SHELL", account.shell.as_os_str()),
-            ] {
-                variables.insert(name.into(), value.into());
-            }
+            variables.set("HOME", account.home.as_os_str());
+            variables.set("USER", &account.name);
+            variables.set("LOGNAME", &account.name);
+            variables.set("SHELL", account.shell.as_os_str());
         }
         for file in &service.env_files {
             match env_file::load(file) {
-                Ok(pairs) => variables.extend(
-                    pairs
-                        .into_iter()
-                        .map(|(name, value)| (name.into(), value.into())),
-                ),
+                Ok(pairs) => pairs
+                    .into_iter()
+                    .for_each(|(name, value)| variables.set(name, value)),
                 Err(error) => troubles.push(("env_file", error.to_string().trim_end().to_string())),
             }
         }
-        variables.extend(
-            service
-                .env
-                .iter()
-                .map(|(name, value)| (name.into(), value.into())),
-        );
+        service
+            .env
+            .iter()
+            .for_each(|(name, value)| variables.set(name, value));
         if let Some(port) = service.port {
-            variables.insert("PORT".into(), port.to_string().into());
+            variables.set("PORT", port.to_string());
         }
-        variables.insert("PIDCTL_SERVICE".into(), service.id.clone().into());
+        variables.set("PIDCTL_SERVICE", &service.id);
         let environment = Environment {
             variables,
             account,
@@ -87,7 +75,7 @@ impl Environment {
 
     pub fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
-            env: &self.variables,
+            variables: &self.variables,
             cwd: &self.cwd,
         }
     }
@@ -101,6 +89,13 @@ impl Environment {
 
     pub fn program(&self, service: &Service) -> Option<Program> {
         Program::of(&service.command, &self.surroundings())
+    }
+
+    /// The file that the command's first word names, if it names one to look for.
+    pub fn found(&self, service: &Service) -> Option<PathBuf> {
+        let surroundings = self.surroundings();
+        let words = program::words(&service.command, &surroundings)?;
+        spawn::resolve(&words[0], &surroundings.search_path(), &self.cwd)
     }
 
     /// Fails, telling the PATH that was searched, where the command names a file that is not there.
@@ -120,7 +115,7 @@ impl Environment {
             return Ok(());
         };
         let path = surroundings.search_path();
-        if crate::sys::spawn::resolve(&words[0], &path, &self.cwd).is_some() {
+        if spawn::resolve(&words[0], &path, &self.cwd).is_some() {
             return Ok(());
         }
         let word = words[0].to_string_lossy();
