@@ -4,11 +4,13 @@
 mod files;
 mod port;
 mod programs;
+mod runner;
 mod session;
 
 use crate::commands::Session;
 use crate::config::{Service, Table};
 use crate::environment::Environment;
+use crate::logs::sanitize::sanitize;
 use serde::Serialize;
 use std::path::Path;
 use std::rc::Rc;
@@ -67,7 +69,8 @@ pub fn warnings(session: &Session, table: &Rc<Table>) -> anyhow::Result<Vec<Warn
         environments.push(environment);
     }
     port::look(session, table, &environments, &mut findings)?;
-    session::look(table, &environments, &mut findings);
+    session::look(&mut findings);
+    runner::look(table, &environments, &mut findings);
     findings.0.sort_by_key(|warning| warning.line);
     Ok(findings.0)
 }
@@ -92,7 +95,8 @@ impl Warning {
         let service = service.map_or_else(String::new, |id| format!("service {id}: "));
         let key = self.key.map_or_else(String::new, |key| format!("{key}: "));
         let given = given.display();
-        format!("{given}:{line} warning: {service}{key}{}", self.message)
+        let message = sanitize(self.message.as_bytes());
+        format!("{given}:{line} warning: {service}{key}{message}")
     }
 }
 
@@ -113,6 +117,10 @@ mod tests {
             warning.told(given),
             "x/services.toml:7: warning: service api_8000: cwd: no such folder"
         );
+        warning.message = "no such folder: a\n\u{1b}[31m".into();
+        let told = warning.told(given);
+        assert!(!told.contains(char::is_control), "{told:?}");
+        warning.message = "no such folder".into();
         (warning.service, warning.line) = (None, None);
         assert_eq!(
             warning.told(given),
