@@ -234,12 +234,12 @@ impl Awaited<'_> {
 
     fn is_ours(&self, orphan: &Stat) -> bool {
         let mut buffer = Vec::new();
-        if let Some(found) = trace::token_of(orphan.pid, &mut buffer) {
+        if let Ok(Some(found)) = trace::token_of(orphan.pid, &mut buffer) {
             return found.token == self.instance.token && found.helper.is_none();
         }
         let log = &self.instance.log;
         let files = HashSet::from([(log.device, log.inode)]);
-        let locks = trace::log_locks_of(orphan.pid, &files);
+        let locks = trace::log_locks_of(orphan.pid, &files).unwrap_or_default();
         if log.lock.is_some_and(|lock| locks.contains(&lock))
             || self.instance.session == Some(orphan.session)
         {

@@ -105,13 +105,15 @@ async fn claim(act: &Rc<Act>, order: &[usize]) -> Vec<StartStep> {
         Err(why) => return order.iter().map(|_| StartStep::Fail(why.clone())).collect(),
     };
     let claimed = journal.update(move |transaction| {
-        let scene = Scene::with(&shared.place, transaction.folder, transaction.ledger);
+        let scene = Scene::with(
+            &shared.place,
+            &shared.table,
+            transaction.folder,
+            transaction.ledger,
+        );
         let step = |&index: &usize| {
             let service = &shared.table.services[index];
-            plan::start(
-                scene.observe(&service.id, Some(service)),
-                &shared.table.file,
-            )
+            plan::start(scene.observe(&service.id, Some(service)))
         };
         let steps: Vec<StartStep> = indices.iter().map(step).collect();
         let me = shared.claim();

@@ -232,7 +232,12 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
     let trouble = match act.journal() {
         Ok(journal) => {
             let claimed = journal.update(move |transaction| {
-                let scene = Scene::with(&shared.place, transaction.folder, transaction.ledger);
+                let scene = Scene::with(
+                    &shared.place,
+                    &shared.table,
+                    transaction.folder,
+                    transaction.ledger,
+                );
                 let looks: Vec<Look> = wanted
                     .iter()
                     .map(|(id, index)| look(observe(&shared, &scene, id, *index)))
@@ -242,6 +247,9 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
                     let Some(entry) = transaction.ledger.entries.get_mut(id) else {
                         continue;
                     };
+                    if matches!(look.step, StopStep::NotOurs(_)) {
+                        continue;
+                    }
                     entry.starter = None;
                     entry.failure = None;
                     if let StopStep::End { first, leader } = &look.step
@@ -333,9 +341,12 @@ impl Story {
         let mut stopped = match look.step {
             StopStep::Fail(why) => Stopped::failed(&self.id, pid, why),
             StopStep::NotRunning => {
-                let _ = self.clean_up(&look.instance, &[]).await;
+                if look.instance.is_some() {
+                    let _ = self.clean_up(&look.instance, &[]).await;
+                }
                 Stopped::new(&self.id, StopOutcome::NotRunning, None)
             }
+            StopStep::NotOurs(table) => return self.not_ours(&table),
             StopStep::RemoveStale(why) => self.remove_stale(why, pid, &look.instance).await,
             StopStep::End { leader, first } => {
                 self.end(leader, first, &look.instance, look.already_stopping, pid)
@@ -359,6 +370,14 @@ impl Story {
             ));
         }
         stopped
+    }
+
+    fn not_ours(&self, table: &std::path::Path) -> Stopped {
+        let detail = format!("its id is recorded for another table: {}", table.display());
+        Stopped {
+            detail: Some(detail),
+            ..Stopped::new(&self.id, StopOutcome::NotRunning, None)
+        }
     }
 
     async fn remove_stale(
@@ -484,9 +503,6 @@ impl Story {
         let Ok(journal) = self.act.journal() else {
             return Ok(());
         };
-        if instance.is_none() && pids.is_empty() {
-            return Ok(());
-        }
         let (shared, id, pids) = (self.act.clone(), self.id.clone(), pids.to_vec());
         let ended = instance
             .as_ref()

@@ -2,7 +2,7 @@
 //! ending it waits a little for more of them, so a thousand services that end at once are proven gone
 //! by a few walks, and the walks never take most of the time.
 
-use crate::family::census::Census;
+use crate::family::census::{Census, Interest};
 use crate::family::trace::Traces;
 use crate::reactor::{self, Watch};
 use crate::state::folder::Folder;
@@ -89,9 +89,10 @@ impl Walker {
     fn walk(&self) {
         let began = Instant::now();
         let asked = self.asked.take();
-        let census = Census::take().map_err(|error| format!("/proc cannot be read: {error}"));
         let mut traces: Vec<Traces> = asked.iter().map(|(traces, _)| traces.clone()).collect();
         traces.extend(self.others(&traces));
+        let census = Census::take(&Interest::of(&traces))
+            .map_err(|error| format!("/proc cannot be read: {error}"));
         let folder = self
             .folder
             .as_ref()

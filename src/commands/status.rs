@@ -12,6 +12,7 @@ use crate::observe::{self, Found, Observation, Scene};
 use crate::reactor;
 use crate::report::status::{self, HealthWord, Row, State};
 use crate::report::{Style, json};
+use crate::state::folder::Folder;
 use crate::state::record::{Instance, Phase};
 use crate::sys::boot;
 use crate::sys::listeners::{PortSet, Protocol};
@@ -76,7 +77,9 @@ pub fn show(style: &Style, rows: &[Row]) {
 /// One row for each selected service, and for the records of this table that have no entry in it.
 pub async fn look(act: &Rc<Act>, words: &[String]) -> Vec<Row> {
     let (indices, gone) = super::select(&act.table, words).unwrap_or_default();
-    let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
+    // It may have been made since the last look.
+    let made = Folder::open(&act.table.pids_dir);
+    let scene = Scene::new(&act.place, made.as_ref(), &act.table);
     for warning in &scene.ledger.warnings {
         crate::report::warn(warning);
     }
@@ -199,6 +202,10 @@ impl Seen {
                 instance.map(|instance| instance.leader.pid),
                 Some(why.clone()),
             ),
+            Found::Elsewhere(table) => {
+                let told = format!("its id is recorded for another table: {}", table.display());
+                (State::Stopped, None, Some(told))
+            }
             Found::Stale(why) => (State::Stale, None, Some(why.clone())),
             Found::Stopped if self.observation.starter_at_work => (
                 State::Starting,
