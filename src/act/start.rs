@@ -554,13 +554,13 @@ impl Story {
             Judged::Refused(why) | Judged::Unseen(why) => Err(why),
             Judged::Stoppable { roots, named } => {
                 let pid = roots.first().map(|root| root.pid);
-                let caught = port::take_over(
+                let caught = Box::pin(port::take_over(
                     &self.act,
                     self.id(),
                     roots,
                     service.schedule.clone(),
                     "it held the service's port",
-                )
+                ))
                 .await;
                 if !caught.survivors.is_empty() {
                     return Err(format!(

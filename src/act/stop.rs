@@ -354,7 +354,7 @@ impl Story {
             }
         };
         if stopped.outcome != StopOutcome::Failed {
-            self.clear_port(&mut stopped).await;
+            Box::pin(self.clear_port(&mut stopped)).await;
         }
         if let Some(trouble) = look.trouble
             && stopped.outcome != StopOutcome::NotRunning
@@ -568,13 +568,13 @@ impl Story {
                 if roots.iter().all(|root| root.start_time <= self.ticks) =>
             {
                 let pid = roots.first().map(|root| root.pid);
-                let caught = port::take_over(
+                let caught = Box::pin(port::take_over(
                     &self.act,
                     &self.id,
                     roots,
                     self.schedule(None),
                     "it held the service's port",
-                )
+                ))
                 .await;
                 if !caught.survivors.is_empty() {
                     stopped.outcome = StopOutcome::Failed;
