@@ -1,12 +1,12 @@
 //! What every step of a command shares.
 
 use super::children::{self, Children, Interrupts};
-use super::journal::Journal;
+use super::journal::{Journal, MOST_CHILDREN};
 use super::walker::Walker;
 use crate::config::Table;
 use crate::events::write::EventLog;
 use crate::events::{Event, EventKind};
-use crate::reactor::{self, Either, Watch};
+use crate::reactor::{self, Either, Permits, Watch};
 use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
 use crate::state::record::Claim;
@@ -40,6 +40,8 @@ pub struct Act {
     pub null: File,
     /// Helpers that are being ended though nobody waits for them.
     pub unfinished: Rc<Watch<usize>>,
+    /// Launches at once; more would only hold more memory.
+    pub launches: Rc<Permits>,
     /// Services whose start is under way in this command.
     pub starting: Rc<Watch<HashSet<String>>>,
     /// The records as they were at their last change; kept up to date once somebody watches.
@@ -112,6 +114,7 @@ impl Act {
             events: RefCell::new(events),
             flush_asked: Cell::new(false),
             unfinished: Watch::new(0),
+            launches: Permits::new(MOST_CHILDREN),
             starting: Watch::new(HashSet::new()),
             records: Watch::new(Rc::default()),
             watching: Cell::new(false),
