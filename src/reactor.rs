@@ -41,7 +41,7 @@ fn with<T>(f: impl FnOnce(&mut Reactor) -> T) -> T {
         let reactor = slot.get_or_insert_with(|| Reactor {
             // Without epoll nothing can be awaited; there is nothing to fall back to.
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap_or_else(|errno| {
-                eprintln!("pidctl: cannot wait for events: {errno}");
+                crate::report::warn(&format!("cannot wait for events: {errno}"));
                 std::process::exit(1)
             }),
             next: 1,
@@ -137,7 +137,7 @@ fn wait_for_events() {
         Ok(count) => count,
         Err(Errno::EINTR) => 0,
         Err(errno) => {
-            eprintln!("pidctl: cannot wait for events: {errno}");
+            crate::report::warn(&format!("cannot wait for events: {errno}"));
             std::process::exit(1)
         }
     });

@@ -170,15 +170,25 @@ impl Act {
     /// Until our claim to start `id` is gone: a `stop` has taken it.
     pub async fn claim_lost(self: &Rc<Self>, id: &str) {
         let me = self.claim();
-        let is_ours = |ledger: &Rc<Ledger>| {
+        let is_ours = |ledger: &Ledger| {
             ledger
                 .entries
                 .get(id)
                 .is_some_and(|entry| entry.starter.as_ref() == Some(&me))
         };
-        self.records()
-            .until(|ledger| (!is_ours(ledger)).then_some(()))
-            .await;
+        loop {
+            self.records()
+                .until(|ledger| (!is_ours(ledger)).then_some(()))
+                .await;
+            // Records that could not be read (no more descriptors, say) take nothing away.
+            match self.folder.as_ref().map(|folder| Ledger::read(folder)) {
+                Ok(Ok(ledger)) if is_ours(&ledger) => {
+                    self.records.change(|records| *records = Rc::new(ledger));
+                }
+                Ok(Ok(_)) | Err(_) => return,
+                Ok(Err(_)) => reactor::sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     /// Until as many interrupts have come as make a stop escalate.

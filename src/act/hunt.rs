@@ -287,7 +287,8 @@ impl Chase<'_> {
                     continue;
                 };
                 let is_family = self.hunt.traces.token.as_ref().is_some_and(|token| {
-                    matches!(trace::token_of(pid, &mut Vec::new()), Ok(Some(found)) if found.token == *token)
+                    trace::token_of(pid, &mut Vec::new())
+                        .is_ok_and(|found| found.is_some_and(|found| found.token == *token))
                 }) || sessions.contains(&stat.session);
                 if is_family
                     && pid != self.act.me.pid

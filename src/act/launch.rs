@@ -164,6 +164,8 @@ impl Newborn {
         };
         entry.instance = Some(instance.clone());
         entry.failure = None;
+        // Of a stop that died; a living one would have taken our claim.
+        entry.stopper = None;
         Ok((instance, number, passage))
     }
 }

@@ -234,12 +234,18 @@ impl Awaited<'_> {
 
     fn is_ours(&self, orphan: &Stat) -> bool {
         let mut buffer = Vec::new();
-        if let Ok(Some(found)) = trace::token_of(orphan.pid, &mut buffer) {
-            return found.token == self.instance.token && found.helper.is_none();
+        match trace::token_of(orphan.pid, &mut buffer) {
+            Ok(Some(found)) => {
+                return found.token == self.instance.token && found.helper.is_none();
+            }
+            Ok(None) => {}
+            Err(_) => return false,
         }
         let log = &self.instance.log;
         let files = HashSet::from([(log.device, log.inode)]);
-        let locks = trace::log_locks_of(orphan.pid, &files).unwrap_or_default();
+        let Ok(locks) = trace::log_locks_of(orphan.pid, &files) else {
+            return false;
+        };
         if log.lock.is_some_and(|lock| locks.contains(&lock))
             || self.instance.session == Some(orphan.session)
         {

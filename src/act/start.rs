@@ -491,16 +491,22 @@ impl Story {
     /// all else is stopped. `Some`: it runs.
     async fn deal_with_leftovers(&self, leftovers: Vec<Stat>) -> Result<Option<Started>, String> {
         let service = self.service();
-        let instance = self.act.records().see(|ledger| {
-            ledger
-                .entries
-                .get(self.id())
-                .and_then(|entry| entry.instance.clone())
-        });
-        let Some(instance) = instance else {
-            return Ok(None);
+        let entry = self
+            .act
+            .records()
+            .see(|ledger| ledger.entries.get(self.id()).cloned());
+        let half_stopped = entry.as_ref().is_some_and(|entry| entry.stopper.is_some());
+        let Some(instance) = entry.and_then(|entry| entry.instance) else {
+            return Err("the record of what is left of it cannot be read".to_string());
         };
-        if !instance.frozen && observe::may_be_followed(service) {
+        // What `prepare` or a stop that died has left is never the service.
+        let followable = !instance.frozen
+            && instance.phase != Phase::Preparing
+            && !half_stopped
+            && !leftovers
+                .iter()
+                .any(|stat| stat.identity() == instance.leader.identity());
+        if followable && observe::may_be_followed(service) {
             let pids: Vec<i32> = leftovers.iter().map(|stat| stat.pid).collect();
             if ready::is_healthy(&self.act, service, &instance.token, &pids)
                 .await
@@ -868,6 +874,8 @@ impl Story {
                     .is_some_and(|instance| instance.token == token)
             }) {
                 entry.instance = None;
+                // Of a stop that died: what it began is done.
+                entry.stopper = None;
             }
             pidfile::remove(transaction.folder, &id, &[pid])
         });
@@ -1064,10 +1072,9 @@ fn restore(
     let mut trouble = None;
     if !recorded && let Ok(environment) = Environment::of(service) {
         let instance = launch::adopted(act, service, &environment, leader);
-        transaction
-            .ledger
-            .entry(&service.id, &act.table.file)
-            .instance = Some(instance);
+        let entry = transaction.ledger.entry(&service.id, &act.table.file);
+        entry.instance = Some(instance);
+        entry.stopper = None;
     }
     let instance = transaction
         .ledger

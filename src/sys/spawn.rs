@@ -181,21 +181,19 @@ impl Gate {
     /// Lets every child of the batch go on to exec.
     pub fn open(mut self) -> io::Result<Reports> {
         let bytes = vec![b'!'; self.children.len()];
-        let children = std::mem::take(&mut self.children);
-        let report = self.report.try_clone()?;
-        let go = self.go.try_clone()?;
-        drop(self);
-        let mut go = std::fs::File::from(go);
-        let report = std::fs::File::from(report);
+        let report = std::fs::File::from(self.report.try_clone()?);
+        let mut go = std::fs::File::from(self.go.try_clone()?);
         nix::fcntl::fcntl(
             &report,
             nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
         )?;
+        // They run in this memory, so from here on `reports` keeps it, whatever fails.
         let reports = Reports {
             report,
             buffer: Vec::new(),
-            children,
+            children: std::mem::take(&mut self.children),
         };
+        drop(self);
         go.write_all(&bytes)?;
         Ok(reports)
     }
