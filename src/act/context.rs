@@ -45,7 +45,8 @@ pub struct Act {
     /// The records as they were at their last change; kept up to date once somebody watches.
     records: Rc<Watch<Rc<Ledger>>>,
     watching: Cell<bool>,
-    events: RefCell<EventLog>,
+    /// None where there is no table.
+    events: Option<RefCell<EventLog>>,
     flush_asked: Cell<bool>,
 }
 
@@ -99,7 +100,8 @@ impl Act {
             .services
             .first()
             .map_or((10 << 20, 3), |first| (first.log_max_size, first.log_keep));
-        let events = EventLog::new(table.events_file(), size, keep);
+        let log = || RefCell::new(EventLog::new(table.events_file(), size, keep));
+        let events = table.is_there().then(log);
         Ok(Rc::new(Act {
             me: proc::own_identity()?,
             journal: folder.as_ref().ok().cloned().map(Journal::new),
@@ -109,7 +111,7 @@ impl Act {
             patience: Cell::new(1),
             waits: Watch::new(BTreeMap::new()),
             null: File::options().read(true).write(true).open("/dev/null")?,
-            events: RefCell::new(events),
+            events,
             flush_asked: Cell::new(false),
             unfinished: Watch::new(0),
             starting: Watch::new(HashSet::new()),
@@ -229,12 +231,14 @@ impl Act {
         why: impl Into<String>,
         more: &[(&str, serde_json::Value)],
     ) {
+        let Some(events) = &self.events else { return };
+        // What stands for a service where there is none (`port 8080`) has a space, which no id has.
+        let service = (!service.contains(' ')).then(|| service.to_string());
         let more = more
             .iter()
             .map(|(key, value)| (key.to_string(), value.clone()))
             .collect();
-        let service = Some(service.to_string());
-        self.events.borrow_mut().push(Event {
+        events.borrow_mut().push(Event {
             event: kind,
             service,
             pid,
@@ -252,8 +256,8 @@ impl Act {
 
     pub fn flush_events(&self) {
         self.flush_asked.set(false);
-        let warning = self.events.borrow_mut().flush();
-        if let Some(warning) = warning {
+        let events = self.events.as_ref();
+        if let Some(warning) = events.and_then(|events| events.borrow_mut().flush()) {
             crate::report::warn(&warning);
         }
     }

@@ -1,5 +1,7 @@
 //! One file per subcommand: it tells that command's story and nothing else.
 
+pub mod adopt;
+pub mod free;
 pub mod logs;
 pub mod restart;
 pub mod start;
