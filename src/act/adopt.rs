@@ -41,7 +41,7 @@ pub async fn adopt(act: &Rc<Act>, index: usize, pid: Option<i32>) -> Adopted {
     let mut notes = Vec::new();
     let (outcome, pid, detail) = match try_adopt(act, index, pid, &mut notes).await {
         Ok((outcome, leader)) => (outcome, Some(leader.pid), None),
-        Err(why) => (AdoptOutcome::Failed, pid, Some(why)),
+        Err(why) => (AdoptOutcome::Failed, None, Some(why)),
     };
     Adopted {
         id: service.id.clone(),

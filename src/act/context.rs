@@ -45,8 +45,8 @@ pub struct Act {
     /// The records as they were at their last change; kept up to date once somebody watches.
     records: Rc<Watch<Rc<Ledger>>>,
     watching: Cell<bool>,
-    /// None where there is no table.
-    events: Option<RefCell<EventLog>>,
+    /// None where there is no table, or nothing is to be made.
+    events: RefCell<Option<EventLog>>,
     flush_asked: Cell<bool>,
 }
 
@@ -100,8 +100,8 @@ impl Act {
             .services
             .first()
             .map_or((10 << 20, 3), |first| (first.log_max_size, first.log_keep));
-        let log = || RefCell::new(EventLog::new(table.events_file(), size, keep));
-        let events = table.is_there().then(log);
+        let log = || EventLog::new(table.events_file(), size, keep);
+        let events = RefCell::new(table.is_there().then(log));
         Ok(Rc::new(Act {
             me: proc::own_identity()?,
             journal: folder.as_ref().ok().cloned().map(Journal::new),
@@ -122,6 +122,13 @@ impl Act {
             inherited,
             folder,
         }))
+    }
+
+    /// Writes no events where the folder of the logs would have to be made for them.
+    pub fn make_no_event_log(&self) {
+        if !self.table.logs_dir.is_dir() {
+            self.events.take();
+        }
     }
 
     pub fn claim(&self) -> Claim {
@@ -231,14 +238,15 @@ impl Act {
         why: impl Into<String>,
         more: &[(&str, serde_json::Value)],
     ) {
-        let Some(events) = &self.events else { return };
+        let mut log = self.events.borrow_mut();
+        let Some(events) = log.as_mut() else { return };
         // What stands for a service where there is none (`port 8080`) has a space, which no id has.
         let service = (!service.contains(' ')).then(|| service.to_string());
         let more = more
             .iter()
             .map(|(key, value)| (key.to_string(), value.clone()))
             .collect();
-        events.borrow_mut().push(Event {
+        events.push(Event {
             event: kind,
             service,
             pid,
@@ -256,8 +264,8 @@ impl Act {
 
     pub fn flush_events(&self) {
         self.flush_asked.set(false);
-        let events = self.events.as_ref();
-        if let Some(warning) = events.and_then(|events| events.borrow_mut().flush()) {
+        let mut log = self.events.borrow_mut();
+        if let Some(warning) = log.as_mut().and_then(EventLog::flush) {
             crate::report::warn(&warning);
         }
     }

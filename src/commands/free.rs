@@ -4,10 +4,10 @@ use super::Session;
 use crate::act::context::Act;
 use crate::act::free;
 use crate::act::freed::{FreeOutcome, Freed, Story};
-use crate::act::holder::Wish;
+use crate::act::holder::{Fate, Wish};
 use crate::config::{Table, locate};
 use crate::exit_code::ExitCode;
-use crate::observe;
+use crate::observe::{self, Found, Scene};
 use crate::report::live::Display;
 use crate::report::{self, Style, forecast, freed, json};
 use crate::sys::listeners::Protocol;
@@ -48,6 +48,7 @@ pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
     let table = table(session, request)?;
     let wish = wish(&table, request);
     let act = session.act(&table, false, false)?;
+    act.make_no_event_log();
     let style = session.style;
     if wish.ports.ranges().is_empty() {
         report::warn("no service of the table has a port");
@@ -142,6 +143,7 @@ fn show(act: &Act, style: &Style, wish: &Wish, story: &Story, dry_run: bool) -> 
 
 /// Every process that would be ended, and how it will take that.
 fn foretell(act: &Act, wish: &Wish, story: &Story, port: (u16, Protocol)) {
+    let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
     let doomed = story.before.holders_of(port).filter(|holder| {
         let identity = holder.stat.identity();
         story.endings.contains_key(&identity)
@@ -149,10 +151,20 @@ fn foretell(act: &Act, wish: &Wish, story: &Story, port: (u16, Protocol)) {
     let mut seen = HashSet::new();
     for holder in doomed {
         let schedule = free::schedule_of(act, wish, holder);
-        for stat in observe::by_ancestry(holder.stat.identity()) {
-            if seen.insert(stat.pid) {
-                report::say(&forecast::process(&stat, &schedule));
+        let mut family = Vec::new();
+        if let Fate::Stop(id) = &holder.fate {
+            let service = act.table.services.iter().find(|service| service.id == *id);
+            match scene.observe(id, service).found {
+                Found::Running { leader, .. } => {
+                    family = observe::by_ancestry(leader.identity());
+                }
+                Found::Orphaned(left) => family = left,
+                _ => {}
             }
+        }
+        family.extend(observe::by_ancestry(holder.stat.identity()));
+        for stat in family.iter().filter(|stat| seen.insert(stat.pid)) {
+            report::say(&forecast::process(stat, &schedule));
         }
     }
 }

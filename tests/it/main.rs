@@ -3,6 +3,7 @@
 
 mod support;
 
+mod adopt;
 mod bad_state;
 mod clean_child;
 mod commands;
@@ -12,6 +13,7 @@ mod documents;
 mod environment;
 mod family;
 mod free;
+mod free_answers;
 mod full_disk;
 mod health;
 mod identity;
