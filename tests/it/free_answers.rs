@@ -153,6 +153,26 @@ fn what_name_leaves_out_is_not_ended_with_its_parent() {
     parent.assert_ended();
 }
 
+/// Known by its name alone, without any Docker.
+#[test]
+fn what_is_managed_is_refused_with_what_to_do_instead() {
+    let env = TestEnv::new();
+    let port = env.free_port();
+    let proxy = env.stranger(&["listen", "comm=docker-proxy", &on(port)]);
+    let text = port.to_string();
+    let output = env.run(&["--json", "free", &text]).expect(1);
+    let answer = tcp(&output, port);
+    assert_eq!(answer["outcome"], "refused");
+    let detail = answer["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("docker stop") && detail.contains("--managed"),
+        "{detail}"
+    );
+    proxy.assert_alive();
+    env.ok(&["free", "--managed", &text]);
+    proxy.assert_ended();
+}
+
 #[test]
 fn names_are_comm_or_the_base_name_of_the_program() {
     let env = TestEnv::new();
