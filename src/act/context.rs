@@ -47,7 +47,8 @@ pub struct Act {
     /// The records as they were at their last change; kept up to date once somebody watches.
     records: Rc<Watch<Rc<Ledger>>>,
     watching: Cell<bool>,
-    events: RefCell<EventLog>,
+    /// None where there is no table, or nothing is to be made.
+    events: RefCell<Option<EventLog>>,
     flush_asked: Cell<bool>,
 }
 
@@ -101,7 +102,8 @@ impl Act {
             .services
             .first()
             .map_or((10 << 20, 3), |first| (first.log_max_size, first.log_keep));
-        let events = EventLog::new(table.events_file(), size, keep);
+        let log = || EventLog::new(table.events_file(), size, keep);
+        let events = RefCell::new(table.is_there().then(log));
         Ok(Rc::new(Act {
             me: proc::own_identity()?,
             journal: folder.as_ref().ok().cloned().map(Journal::new),
@@ -111,7 +113,7 @@ impl Act {
             patience: Cell::new(1),
             waits: Watch::new(BTreeMap::new()),
             null: File::options().read(true).write(true).open("/dev/null")?,
-            events: RefCell::new(events),
+            events,
             flush_asked: Cell::new(false),
             unfinished: Watch::new(0),
             launches: Permits::new(MOST_CHILDREN),
@@ -123,6 +125,13 @@ impl Act {
             inherited,
             folder,
         }))
+    }
+
+    /// Writes no events where the folder of the logs would have to be made for them.
+    pub fn make_no_event_log(&self) {
+        if !self.table.logs_dir.is_dir() {
+            self.events.take();
+        }
     }
 
     pub fn claim(&self) -> Claim {
@@ -242,12 +251,15 @@ impl Act {
         why: impl Into<String>,
         more: &[(&str, serde_json::Value)],
     ) {
+        let mut log = self.events.borrow_mut();
+        let Some(events) = log.as_mut() else { return };
+        // What stands for a service where there is none (`port 8080`) has a space, which no id has.
+        let service = (!service.contains(' ')).then(|| service.to_string());
         let more = more
             .iter()
             .map(|(key, value)| (key.to_string(), value.clone()))
             .collect();
-        let service = Some(service.to_string());
-        self.events.borrow_mut().push(Event {
+        events.push(Event {
             event: kind,
             service,
             pid,
@@ -265,8 +277,8 @@ impl Act {
 
     pub fn flush_events(&self) {
         self.flush_asked.set(false);
-        let warning = self.events.borrow_mut().flush();
-        if let Some(warning) = warning {
+        let mut log = self.events.borrow_mut();
+        if let Some(warning) = log.as_mut().and_then(EventLog::flush) {
             crate::report::warn(&warning);
         }
     }

@@ -113,7 +113,7 @@ pub async fn stop(
 }
 
 /// Start times that are smaller belong to processes that were there before us.
-fn ticks_now() -> u64 {
+pub fn ticks_now() -> u64 {
     (boot::uptime() * boot::ticks_per_second() as f64) as u64
 }
 

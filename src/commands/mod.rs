@@ -1,8 +1,10 @@
 //! One file per subcommand: it tells that command's story and nothing else.
 
+pub mod adopt;
 pub mod check;
 pub mod completions;
 pub mod export;
+pub mod free;
 pub mod init;
 pub mod logs;
 pub mod man;

@@ -1,6 +1,7 @@
 //! States and outcomes as people and scripts read them.
 
 pub mod forecast;
+pub mod freed;
 pub mod json;
 pub mod live;
 pub mod results;
