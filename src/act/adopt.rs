@@ -62,7 +62,7 @@ async fn try_adopt(
     let service = &act.table.services[index];
     let environment = Environment::of(service)?;
     let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
-    let by_pid_file = match standing(act, &scene, service, pid)? {
+    let by_pid_file = match standing(&scene, service, pid)? {
         Standing::Running(leader) => return Ok((AdoptOutcome::AlreadyRunning, leader)),
         Standing::ByPidFile(leader) => Some(leader),
         Standing::Vacant => None,
@@ -100,7 +100,7 @@ async fn try_adopt(
             transaction.folder,
             transaction.ledger,
         );
-        if let Standing::Running(leader) = standing(&shared, &scene, service, Some(identity.pid))? {
+        if let Standing::Running(leader) = standing(&scene, service, Some(identity.pid))? {
             return Ok((AdoptOutcome::AlreadyRunning, leader));
         }
         if !matches!(proc::alive(identity), Ok(Some(_))) {
@@ -146,12 +146,7 @@ enum Standing {
 }
 
 /// The error: why nothing can be adopted now. `pid`: the process that is wanted.
-fn standing(
-    act: &Act,
-    scene: &Scene<'_>,
-    service: &Service,
-    pid: Option<i32>,
-) -> Result<Standing, String> {
+fn standing(scene: &Scene<'_>, service: &Service, pid: Option<i32>) -> Result<Standing, String> {
     let observation = scene.observe(&service.id, Some(service));
     if observation.stopper_at_work || observation.starter_at_work {
         return Err("another command is starting or stopping it just now".to_string());
