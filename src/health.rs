@@ -32,7 +32,7 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
                 listens(patient)?;
                 nobody_else_listens(patient)?;
             }
-            match reactor::by(Instant::now() + check.timeout, get_any(check)).await {
+            match reactor::by(Instant::now() + check.timeout, Box::pin(get_any(check))).await {
                 Some(result) => result,
                 None => Err(format!(
                     "no answer from {} in {}",
@@ -44,7 +44,7 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
         Health::Command {
             command, timeout, ..
         } => match patient.helper {
-            Some(helper) => helper.check(command, *timeout).await,
+            Some(helper) => Box::pin(helper.check(command, *timeout)).await,
             None => Err("its environment cannot be made".to_string()),
         },
     }

@@ -1,12 +1,12 @@
 //! What every step of a command shares.
 
 use super::children::{self, Children, Interrupts};
-use super::journal::Journal;
+use super::journal::{Journal, MOST_CHILDREN};
 use super::walker::Walker;
 use crate::config::Table;
 use crate::events::write::EventLog;
 use crate::events::{Event, EventKind};
-use crate::reactor::{self, Either, Watch};
+use crate::reactor::{self, Either, Permits, Watch};
 use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
 use crate::state::record::Claim;
@@ -40,12 +40,15 @@ pub struct Act {
     pub null: File,
     /// Helpers that are being ended though nobody waits for them.
     pub unfinished: Rc<Watch<usize>>,
+    /// Launches at once; more would only hold more memory.
+    pub launches: Rc<Permits>,
     /// Services whose start is under way in this command.
     pub starting: Rc<Watch<HashSet<String>>>,
     /// The records as they were at their last change; kept up to date once somebody watches.
     records: Rc<Watch<Rc<Ledger>>>,
     watching: Cell<bool>,
-    events: RefCell<EventLog>,
+    /// None where there is no table, or nothing is to be made.
+    events: RefCell<Option<EventLog>>,
     flush_asked: Cell<bool>,
 }
 
@@ -99,7 +102,8 @@ impl Act {
             .services
             .first()
             .map_or((10 << 20, 3), |first| (first.log_max_size, first.log_keep));
-        let events = EventLog::new(table.events_file(), size, keep);
+        let log = || EventLog::new(table.events_file(), size, keep);
+        let events = RefCell::new(table.is_there().then(log));
         Ok(Rc::new(Act {
             me: proc::own_identity()?,
             journal: folder.as_ref().ok().cloned().map(Journal::new),
@@ -109,9 +113,10 @@ impl Act {
             patience: Cell::new(1),
             waits: Watch::new(BTreeMap::new()),
             null: File::options().read(true).write(true).open("/dev/null")?,
-            events: RefCell::new(events),
+            events,
             flush_asked: Cell::new(false),
             unfinished: Watch::new(0),
+            launches: Permits::new(MOST_CHILDREN),
             starting: Watch::new(HashSet::new()),
             records: Watch::new(Rc::default()),
             watching: Cell::new(false),
@@ -120,6 +125,13 @@ impl Act {
             inherited,
             folder,
         }))
+    }
+
+    /// Writes no events where the folder of the logs would have to be made for them.
+    pub fn make_no_event_log(&self) {
+        if !self.table.logs_dir.is_dir() {
+            self.events.take();
+        }
     }
 
     pub fn claim(&self) -> Claim {
@@ -239,12 +251,15 @@ impl Act {
         why: impl Into<String>,
         more: &[(&str, serde_json::Value)],
     ) {
+        let mut log = self.events.borrow_mut();
+        let Some(events) = log.as_mut() else { return };
+        // What stands for a service where there is none (`port 8080`) has a space, which no id has.
+        let service = (!service.contains(' ')).then(|| service.to_string());
         let more = more
             .iter()
             .map(|(key, value)| (key.to_string(), value.clone()))
             .collect();
-        let service = Some(service.to_string());
-        self.events.borrow_mut().push(Event {
+        events.push(Event {
             event: kind,
             service,
             pid,
@@ -262,8 +277,8 @@ impl Act {
 
     pub fn flush_events(&self) {
         self.flush_asked.set(false);
-        let warning = self.events.borrow_mut().flush();
-        if let Some(warning) = warning {
+        let mut log = self.events.borrow_mut();
+        if let Some(warning) = log.as_mut().and_then(EventLog::flush) {
             crate::report::warn(&warning);
         }
     }

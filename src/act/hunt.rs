@@ -131,7 +131,7 @@ impl Chase<'_> {
             }
         }
         if self.family.living().next().is_some() || self.family.is_elusive() {
-            self.kill().await;
+            Box::pin(self.kill()).await;
         } else {
             self.prove().await;
         }
@@ -238,7 +238,7 @@ impl Chase<'_> {
             why,
             &[("processes", json!(living))],
         );
-        self.freeze().await;
+        Box::pin(self.freeze()).await;
         self.caught.killed = true;
         let targets: Vec<usize> = self.family.living().map(|(number, _)| number).collect();
         self.send(Signal::KILL, &targets);

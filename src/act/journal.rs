@@ -4,7 +4,7 @@
 
 use crate::reactor::{self, Watch};
 use crate::state::folder::Folder;
-use crate::state::ledger::Ledger;
+use crate::state::ledger::{Ledger, digest};
 use crate::sys::spawn::{ExecFailure, Gate, Stage};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -66,7 +66,7 @@ impl<T, F: FnOnce(&mut Transaction<'_>) -> T> Change for Pending<T, F> {
 }
 
 /// Each child that waits costs a stack and shares the lock's moments.
-const MOST_CHILDREN: usize = 256;
+pub const MOST_CHILDREN: usize = 128;
 
 pub struct Journal {
     folder: Rc<Folder>,
@@ -129,7 +129,7 @@ impl Journal {
         passage: &Rc<Passage>,
     ) -> io::Result<()> {
         let _held = self.folder.lock()?;
-        let (mut ledger, before) = Ledger::read_with_text(&self.folder)?;
+        let (mut ledger, before) = Ledger::read_with_digest(&self.folder)?;
         let mut undo = Vec::new();
         let mut made = 0;
         for change in changes.iter_mut() {
@@ -153,7 +153,7 @@ impl Journal {
         self.queue.borrow_mut().splice(0..0, changes.drain(made..));
         ledger.entries.retain(|_, entry| !entry.is_empty());
         let after = ledger.text()?;
-        if after == before {
+        if digest(&after) == before {
             return Ok(());
         }
         Ledger::write(&self.folder, &after)

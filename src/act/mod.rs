@@ -1,9 +1,13 @@
 //! Doing: services are started and stopped side by side, each as one story of awaited steps.
 //! Whatever goes wrong with one is its outcome and never ends another's.
 
+pub mod adopt;
 pub mod children;
 pub mod context;
+pub mod free;
+pub mod freed;
 pub mod helper;
+pub mod holder;
 pub mod hunt;
 pub mod journal;
 pub mod launch;

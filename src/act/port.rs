@@ -10,6 +10,7 @@ use crate::family::stranger::{self, Finding, Measure};
 use crate::family::trace::Traces;
 use crate::state::folder::Refused;
 use crate::state::ledger::Ledger;
+use crate::sys::boot;
 use crate::sys::listeners::{PortSet, Protocol};
 use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
@@ -45,7 +46,7 @@ pub fn judge(act: &Act, service: &Service, port: u16, which: Takeover) -> Result
     let Some(held) = held.remove(&port) else {
         return Ok(Judged::Free);
     };
-    if held.pids.is_empty() {
+    if held.pids.is_empty() || held.is_unseen() {
         return Ok(Judged::Unseen(unseen(port, &held)));
     }
     let measure = Measure::new(service, &act.place)?;
@@ -165,15 +166,31 @@ pub fn name(stat: &Stat) -> String {
 
 /// A port whose holder is no process that we see.
 pub fn unseen(port: u16, held: &Held) -> String {
-    match held.hidden.first() {
-        Some(listener) => format!(
-            "port {port} is held by a process of user {} that may not be seen from here (try as that user, or as root)",
-            users::name_of(listener.uid)
-        ),
-        None => format!(
-            "port {port} is held by no process visible from here (the kernel, another namespace, or a lingering socket)"
-        ),
+    format!("port {port} is {}", unseen_by(held))
+}
+
+/// Who holds what we cannot attribute to a process: somebody hidden, or nobody.
+pub fn unseen_by(held: &Held) -> String {
+    if held.hidden.is_empty() {
+        return "held by no process visible from here (the kernel, another namespace, or a lingering socket)".to_string();
     }
+    let mut users: Vec<String> = held
+        .hidden
+        .iter()
+        .map(|listener| users::name_of(listener.uid))
+        .collect();
+    users.sort();
+    users.dedup();
+    let me = boot::euid();
+    let way = match me {
+        0 => "pidctl lacks CAP_SYS_PTRACE",
+        _ if held.hidden.iter().all(|listener| listener.uid == me) => "try as root",
+        _ => "try as that user, or as root",
+    };
+    format!(
+        "held by a process of user {} that may not be seen from here ({way})",
+        users.join(", ")
+    )
 }
 
 /// Ends the processes that were found stoppable, as the service itself would be ended.

@@ -13,7 +13,7 @@ use crate::family::trace::Traces;
 use crate::logs;
 use crate::observe::{self, Scene};
 use crate::plan::{self, StartStep};
-use crate::reactor::{self, Watch};
+use crate::reactor::{self, Permit, Watch};
 use crate::state::pidfile;
 use crate::state::record::{Claim, Entry, Instance, Phase};
 use crate::sys::boot;
@@ -437,6 +437,12 @@ impl Story {
                 Err(why) => return Box::pin(self.give_up(why, 0, None)).await,
             }
         }
+        let permit = self.act.launches.take().await;
+        Box::pin(self.launch(permit)).await
+    }
+
+    /// From the port to the end. The permit is given back once the command runs.
+    async fn launch(&self, permit: Permit) -> Started {
         let environment = match Environment::of(self.service()) {
             Ok(environment) => environment,
             Err(why) => return Box::pin(self.give_up(why, 0, None)).await,
@@ -466,7 +472,7 @@ impl Story {
         if let Err(why) = environment.ensure_command_is_found(self.service()) {
             return Box::pin(self.give_up(why, 0, None)).await;
         }
-        Box::pin(self.attempts(&environment, &token)).await
+        Box::pin(self.attempts(&environment, &token, permit)).await
     }
 
     async fn remove_stale(&self) -> Result<(), String> {
@@ -560,13 +566,13 @@ impl Story {
             Judged::Refused(why) | Judged::Unseen(why) => Err(why),
             Judged::Stoppable { roots, named } => {
                 let pid = roots.first().map(|root| root.pid);
-                let caught = port::take_over(
+                let caught = Box::pin(port::take_over(
                     &self.act,
                     self.id(),
                     roots,
                     service.schedule.clone(),
                     "it held the service's port",
-                )
+                ))
                 .await;
                 if !caught.survivors.is_empty() {
                     return Err(format!(
@@ -652,9 +658,10 @@ impl Story {
         }
     }
 
-    async fn attempts(&self, environment: &Environment, token: &str) -> Started {
+    async fn attempts(&self, environment: &Environment, token: &str, permit: Permit) -> Started {
         let service = self.service();
         let mut back_off = BACK_OFF.0;
+        let mut permit = Some(permit);
         let mut attempt_number = 0;
         loop {
             attempt_number += 1;
@@ -677,6 +684,7 @@ impl Story {
                     return Box::pin(self.give_up(why, attempt_number, Some(&instance))).await;
                 }
             };
+            drop(permit.take());
             let leader = instance.leader.identity();
             let why = if attempt_number == 1 {
                 "asked for".to_string()

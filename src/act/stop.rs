@@ -113,7 +113,7 @@ pub async fn stop(
 }
 
 /// Start times that are smaller belong to processes that were there before us.
-fn ticks_now() -> u64 {
+pub fn ticks_now() -> u64 {
     (boot::uptime() * boot::ticks_per_second() as f64) as u64
 }
 
@@ -360,7 +360,7 @@ impl Story {
             }
         };
         if stopped.outcome != StopOutcome::Failed {
-            self.clear_port(&mut stopped).await;
+            Box::pin(self.clear_port(&mut stopped)).await;
         }
         if let Some(trouble) = look.trouble
             && stopped.outcome != StopOutcome::NotRunning
@@ -574,13 +574,13 @@ impl Story {
                 if roots.iter().all(|root| root.start_time <= self.ticks) =>
             {
                 let pid = roots.first().map(|root| root.pid);
-                let caught = port::take_over(
+                let caught = Box::pin(port::take_over(
                     &self.act,
                     &self.id,
                     roots,
                     self.schedule(None),
                     "it held the service's port",
-                )
+                ))
                 .await;
                 if !caught.survivors.is_empty() {
                     stopped.outcome = StopOutcome::Failed;

@@ -5,7 +5,7 @@ mod variables;
 
 pub use variables::Variables;
 
-use crate::config::{Service, Table, env_file};
+use crate::config::{Command, Service, Table, env_file};
 use crate::family::program::{self, Program, Surroundings};
 use crate::sys::boot;
 use crate::sys::spawn;
@@ -25,10 +25,23 @@ impl Environment {
     /// The caller's variables, over them those of the user it runs as, of `env_file`, of `env`, and
     /// pidctl's own. The error names what is missing.
     pub fn of(service: &Service) -> Result<Environment, String> {
+        let (environment, troubles) = Environment::gather(service);
+        match troubles.into_iter().next() {
+            None => Ok(environment),
+            Some((_, why)) => Err(why),
+        }
+    }
+
+    /// What can be had of it, and each trouble with the key that it comes from.
+    pub fn gather(service: &Service) -> (Environment, Vec<(&'static str, String)>) {
+        let mut troubles = Vec::new();
         let mut variables = Variables::inherited();
-        let account = match &service.user {
-            None => None,
-            Some(user) => Some(account_of(user)?),
+        let account = match service.user.as_deref().map(account_of).transpose() {
+            Ok(account) => account,
+            Err(why) => {
+                troubles.push(("user", why));
+                None
+            }
         };
         if let Some(account) = &account {
             variables.set("HOME", account.home.as_os_str());
@@ -37,11 +50,12 @@ impl Environment {
             variables.set("SHELL", account.shell.as_os_str());
         }
         for file in &service.env_files {
-            let pairs =
-                env_file::load(file).map_err(|error| error.to_string().trim_end().to_string())?;
-            pairs
-                .into_iter()
-                .for_each(|(name, value)| variables.set(name, value));
+            match env_file::load(file) {
+                Ok(pairs) => pairs
+                    .into_iter()
+                    .for_each(|(name, value)| variables.set(name, value)),
+                Err(error) => troubles.push(("env_file", error.to_string().trim_end().to_string())),
+            }
         }
         service
             .env
@@ -51,11 +65,12 @@ impl Environment {
             variables.set("PORT", port.to_string());
         }
         variables.set("PIDCTL_SERVICE", &service.id);
-        Ok(Environment {
+        let environment = Environment {
             variables,
             account,
             cwd: service.cwd.clone(),
-        })
+        };
+        (environment, troubles)
     }
 
     pub fn surroundings(&self) -> Surroundings<'_> {
@@ -88,8 +103,15 @@ impl Environment {
         if !self.cwd.is_dir() {
             return Err(format!("its cwd {} is no folder", self.cwd.display()));
         }
+        self.find(&service.command)
+            .map_err(|why| format!("command {why}"))
+    }
+
+    /// Is the file there that the first word of the command names? What cannot be known without
+    /// running it passes.
+    pub fn find(&self, command: &Command) -> Result<(), String> {
         let surroundings = self.surroundings();
-        let Some(words) = program::words(&service.command, &surroundings) else {
+        let Some(words) = program::words(command, &surroundings) else {
             return Ok(());
         };
         let path = surroundings.search_path();
@@ -98,13 +120,17 @@ impl Environment {
         }
         let word = words[0].to_string_lossy();
         Err(if word.contains('/') {
-            format!(
-                "command not found: {word} (no executable file there; cwd is {})",
-                self.cwd.display()
-            )
+            let there = self.cwd.join(&words[0]).canonicalize();
+            match there.as_ref().ok().filter(|there| there.is_file()) {
+                Some(there) => format!("not executable: {word} (chmod +x {})", there.display()),
+                None => format!(
+                    "not found: {word} (no executable file there; cwd is {})",
+                    self.cwd.display()
+                ),
+            }
         } else {
             format!(
-                "command not found: {word}; searched PATH={}",
+                "not found: {word}; searched PATH={}",
                 path.to_string_lossy()
             )
         })

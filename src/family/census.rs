@@ -102,14 +102,16 @@ impl Census {
             if now == last {
                 break;
             }
-            let born: Vec<i32> = births(last, now)?
+            let born = births(last, now)?
                 .into_iter()
-                .filter(|pid| listed.insert(*pid))
-                .collect();
+                .filter(|pid| listed.insert(*pid));
+            let born: Vec<i32> = born.collect();
             last = now;
-            let before = entries.len();
-            entries.extend(read(&born)?);
-            if entries.len() - before == born.len() {
+            let found = read(&born)?;
+            // One that has ended already told nothing of whose it was.
+            let told = found.iter().filter(|entry| entry.stat.is_alive()).count();
+            entries.extend(found);
+            if told == born.len() {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! States and outcomes as people and scripts read them.
 
 pub mod forecast;
+pub mod freed;
 pub mod json;
 pub mod live;
 pub mod results;
@@ -73,11 +74,12 @@ pub enum Ink {
 
 /// A diagnostic on standard error.
 pub fn warn(message: &str) {
-    complain(&format!("pidctl: {message}"));
+    tell(&format!("pidctl: {message}"));
 }
 
-/// A line on standard error as it is. A closed or full standard error harms nothing.
-pub fn complain(line: &str) {
+/// A line on standard error that names its subject by itself.
+pub fn tell(line: &str) {
+    // A closed standard error harms nothing.
     let _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -98,6 +100,16 @@ pub fn print(text: &str) {
         .is_err()
     {
         READER_IS_GONE.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A document on standard output that is of use only as a whole: a full disk is an error, a reader that
+/// went away is none.
+pub fn document(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One line a service: what `start` and `stop` did.
 
 use super::{Ink, Style};
-use crate::act::outcome::{StartOutcome, Started, StopOutcome, Stopped};
+use crate::act::outcome::{Receipt, StartOutcome, Started, StopOutcome, Stopped};
 
 /// Prints a start's line on standard output; why it failed, and its last log lines, on standard error.
 pub fn started(style: &Style, started: &Started, width: usize) {
@@ -71,21 +71,26 @@ pub fn stopped(style: &Style, stopped: &Stopped, width: usize) {
     }
     if style.verbose {
         for receipt in &stopped.receipts {
-            let command = crate::logs::sanitize::sanitize(receipt.command.as_bytes());
-            let result = serde_json::to_value(receipt.result)
-                .ok()
-                .and_then(|value| value.as_str().map(str::to_string));
-            super::say(&format!(
-                "    {} to PID {} ({command}): {}",
-                receipt.signal,
-                receipt.pid,
-                result.unwrap_or_default()
-            ));
+            self::receipt(receipt);
         }
     }
 }
 
-fn line(style: &Style, id: &str, width: usize, ink: Ink, word: &str, facts: &[String]) {
+/// One signal to one process.
+pub fn receipt(receipt: &Receipt) {
+    let command = crate::logs::sanitize::sanitize(receipt.command.as_bytes());
+    let result = serde_json::to_value(receipt.result)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_string));
+    super::say(&format!(
+        "    {} to PID {} ({command}): {}",
+        receipt.signal,
+        receipt.pid,
+        result.unwrap_or_default()
+    ));
+}
+
+pub fn line(style: &Style, id: &str, width: usize, ink: Ink, word: &str, facts: &[String]) {
     let facts = if facts.is_empty() {
         String::new()
     } else {

@@ -99,7 +99,9 @@ pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Res
     if let Some(why) = untrusted(&stat) {
         return Ok(Suspect::Untrusted(why));
     }
-    let mut content = Vec::new();
+    // Room for what it holds: else it would be read 32 bytes at first, and so on.
+    let size = usize::try_from(stat.st_size).unwrap_or(0).min(limit);
+    let mut content = Vec::with_capacity(size + 64);
     std::fs::File::from(fd)
         .take(limit as u64)
         .read_to_end(&mut content)?;

@@ -130,6 +130,8 @@ pub fn if_shown<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// Reads a /proc file whole into `buffer` (cleared first).
 fn read_into(path: &str, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.clear();
+    // Without room it would be read 32 bytes at first, and so on.
+    buffer.reserve(4096);
     // `take` bounds what a process can make us read; environ and cmdline are its memory.
     fs::File::open(path)?.take(4 << 20).read_to_end(buffer)?;
     Ok(())

@@ -3,20 +3,27 @@
 
 mod support;
 
+mod adopt;
 mod bad_state;
+mod check;
 mod clean_child;
 mod commands;
+mod completions;
 mod daemonize;
 mod dependencies;
 mod documents;
 mod environment;
+mod export;
 mod family;
 mod free;
+mod free_answers;
 mod full_disk;
 mod health;
 mod identity;
+mod init;
 mod interrupts;
 mod logs;
+mod man;
 mod one_instance;
 mod restart;
 mod shared_folder;
