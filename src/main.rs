@@ -3,6 +3,7 @@
 //! The flow of every command: configuration, selection, observation, plan, act, report.
 
 mod act;
+mod check;
 mod cli;
 mod commands;
 mod config;
@@ -23,7 +24,7 @@ mod sys;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use commands::{Session, adopt, free, restart, start, status, stop};
+use commands::{Session, restart, start, status, stop};
 use exit_code::ExitCode;
 use report::{Style, WhenColor};
 use std::ffi::OsString;
@@ -36,7 +37,7 @@ fn main() {
             let code = commands::exit_code_of(&error);
             match error.downcast_ref::<config::TableErrors>() {
                 // They begin with the file's path, as compilers' do.
-                Some(mistakes) => eprintln!("{mistakes}"),
+                Some(mistakes) => report::tell(&mistakes.to_string()),
                 None => report::warn(&format!("{error:#}")),
             }
             code
@@ -47,6 +48,9 @@ fn main() {
 
 fn run() -> anyhow::Result<ExitCode> {
     let inherited = sys::startup::prepare()?;
+    if let Some(code) = commands::completions::answer() {
+        return Ok(code);
+    }
     let (words, drop_in) = drop_in(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
@@ -106,6 +110,20 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
                 watch,
             },
         ),
+        Command::Logs {
+            services,
+            follow,
+            lines,
+            events,
+        } => commands::logs::run(
+            session,
+            &services.words(),
+            &commands::logs::LogsOptions {
+                follow,
+                lines,
+                events,
+            },
+        ),
         Command::Free {
             ports,
             force,
@@ -115,9 +133,9 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
             udp,
             managed,
             dry_run,
-        } => free::run(
+        } => commands::free::run(
             session,
-            &free::Request {
+            &commands::free::Request {
                 ports,
                 force,
                 timeout,
@@ -128,7 +146,13 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
                 dry_run,
             },
         ),
-        Command::Adopt { service, pid } => adopt::run(session, &service, pid),
+        Command::Adopt { service, pid } => commands::adopt::run(session, &service, pid),
+        Command::Check => commands::check::run(session),
+        Command::Export { to } => commands::export::run(session, &to),
+        Command::Init { from } => commands::init::run(session, from.as_deref()),
+        Command::Schema => commands::schema::run(),
+        Command::Completions { shell } => commands::completions::run(session, shell),
+        Command::Man { command } => commands::man::run(session, &command),
     }
 }
 
@@ -168,7 +192,7 @@ fn stop_request(
 
 /// The arguments, with the command put in where pidctl was called by a drop-in name, and the folder of
 /// that name then.
-fn drop_in(mut words: Vec<OsString>) -> (Vec<OsString>, Option<PathBuf>) {
+pub fn drop_in(mut words: Vec<OsString>) -> (Vec<OsString>, Option<PathBuf>) {
     let Some(called) = words.first().map(PathBuf::from) else {
         return (words, None);
     };

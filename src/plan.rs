@@ -3,8 +3,9 @@
 
 use crate::observe::{Found, Observation};
 use crate::state::pidfile::PidFile;
+use crate::state::record::Phase;
 use crate::sys::proc::{Identity, Stat};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The step of `start` for one service.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub enum StartStep {
 pub enum StopStep {
     Fail(String),
     NotRunning,
+    /// Another table's, which alone may stop it.
+    NotOurs(PathBuf),
     RemoveStale(String),
     End {
         leader: Option<Identity>,
@@ -39,15 +42,11 @@ pub enum StopStep {
     },
 }
 
-pub fn start(observation: Observation, table: &Path) -> StartStep {
-    if let Some(entry) = &observation.entry
-        && entry.table != table
-        && (entry.instance.is_some() || observation.starter_at_work)
-    {
-        let other = entry.table.display();
+pub fn start(observation: Observation) -> StartStep {
+    if let Found::Elsewhere(table) = &observation.found {
+        let table = table.display();
         return StartStep::Fail(format!(
-            "{} is recorded for another table: {other}; stop it there first",
-            entry.id
+            "its id is recorded for another table: {table}; stop it there first"
         ));
     }
     if observation.stopper_at_work {
@@ -58,17 +57,28 @@ pub fn start(observation: Observation, table: &Path) -> StartStep {
         .as_ref()
         .and_then(|entry| entry.instance.as_ref());
     let frozen = instance.is_some_and(|instance| instance.frozen);
+    let half_stopped = observation
+        .entry
+        .as_ref()
+        .is_some_and(|entry| entry.stopper.is_some());
+    let preparing = instance.is_some_and(|instance| instance.phase == Phase::Preparing);
     match observation.found {
         Found::Unknown(why) => StartStep::Fail(why),
-        // A stop died between freezing the family and killing it: the kill is finished.
-        Found::Running { leader, .. } if frozen => StartStep::Start {
-            leftovers: vec![leader],
-            stale: None,
-        },
+        Found::Elsewhere(_) => StartStep::Fail("it is another table's".to_string()),
+        // A stop died after it may have sent its signal, or between freezing the family and killing it:
+        // what it began is finished. A start died and its `prepare` lives on: it is not the service.
+        Found::Running {
+            leader,
+            recorded: true,
+        } if (frozen || preparing || half_stopped) && !observation.starter_at_work => {
+            StartStep::Start {
+                leftovers: vec![leader],
+                stale: None,
+            }
+        }
         Found::Running { leader, recorded } => {
             if observation.starter_at_work
-                || instance
-                    .is_some_and(|instance| instance.phase != crate::state::record::Phase::Ready)
+                || instance.is_some_and(|instance| instance.phase != Phase::Ready)
             {
                 return StartStep::Join {
                     pid: Some(leader.pid),
@@ -95,21 +105,21 @@ pub fn start(observation: Observation, table: &Path) -> StartStep {
     }
 }
 
-pub fn stop(observation: Observation) -> StopStep {
-    match observation.found {
-        Found::Unknown(why) => {
-            // The PID file cannot be judged, but the record proves who is ours: that is ended.
-            StopStep::Fail(why)
-        }
+pub fn stop(observation: &Observation) -> StopStep {
+    match &observation.found {
+        Found::Unknown(why) => StopStep::Fail(why.clone()),
+        Found::Elsewhere(table) => StopStep::NotOurs(table.clone()),
         Found::Running { leader, .. } => StopStep::End {
             leader: Some(leader.identity()),
-            first: vec![leader],
+            first: vec![leader.clone()],
         },
         Found::Orphaned(family) => StopStep::End {
             leader: None,
-            first: family,
+            first: family.clone(),
         },
-        Found::Stale(why) if observation.pid_file != PidFile::Missing => StopStep::RemoveStale(why),
+        Found::Stale(why) if observation.pid_file != PidFile::Missing => {
+            StopStep::RemoveStale(why.clone())
+        }
         Found::Stale(_) | Found::Stopped => StopStep::NotRunning,
     }
 }

@@ -62,7 +62,7 @@ async fn try_adopt(
     let service = &act.table.services[index];
     let environment = Environment::of(service)?;
     let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
-    let by_pid_file = match standing(act, &scene, service, pid)? {
+    let by_pid_file = match standing(&scene, service, pid)? {
         Standing::Running(leader) => return Ok((AdoptOutcome::AlreadyRunning, leader)),
         Standing::ByPidFile(leader) => Some(leader),
         Standing::Vacant => None,
@@ -96,10 +96,11 @@ async fn try_adopt(
         // What was seen without the lock may have changed.
         let scene = Scene::with(
             &shared.place,
+            &shared.table,
             transaction.folder,
-            transaction.ledger.clone(),
+            transaction.ledger,
         );
-        if let Standing::Running(leader) = standing(&shared, &scene, service, Some(identity.pid))? {
+        if let Standing::Running(leader) = standing(&scene, service, Some(identity.pid))? {
             return Ok((AdoptOutcome::AlreadyRunning, leader));
         }
         if !matches!(proc::alive(identity), Ok(Some(_))) {
@@ -145,30 +146,19 @@ enum Standing {
 }
 
 /// The error: why nothing can be adopted now. `pid`: the process that is wanted.
-fn standing(
-    act: &Act,
-    scene: &Scene<'_>,
-    service: &Service,
-    pid: Option<i32>,
-) -> Result<Standing, String> {
+fn standing(scene: &Scene<'_>, service: &Service, pid: Option<i32>) -> Result<Standing, String> {
     let observation = scene.observe(&service.id, Some(service));
-    let entry = observation.entry.as_ref();
-    if let Some(entry) = entry
-        && entry.table != act.table.file
-        && entry.instance.is_some()
-    {
-        let other = entry.table.display();
-        return Err(format!(
-            "{} is recorded for another table: {other}; stop it there first",
-            entry.id
-        ));
-    }
     if observation.stopper_at_work || observation.starter_at_work {
         return Err("another command is starting or stopping it just now".to_string());
     }
     let another = |leader: &Stat| pid.is_some_and(|pid| pid != leader.pid);
     match observation.found {
         Found::Unknown(why) => Err(why),
+        Found::Elsewhere(table) => Err(format!(
+            "{} is recorded for another table: {}; stop it there first",
+            service.id,
+            table.display()
+        )),
         Found::Orphaned(family) => Err(format!(
             "what is left of an earlier start still runs: {} (pidctl start or stop deals with it)",
             family.iter().map(port::name).collect::<Vec<_>>().join(", ")
@@ -257,7 +247,10 @@ impl Candidates<'_> {
 
     fn prove(&self, stat: &Stat) -> Result<(), String> {
         let folder = port::folder_path(self.act);
-        if let Some(owner) = instance::of(stat, &self.scene.ledger, folder, &self.act.place) {
+        let unknown = |why: String| format!("it cannot be told whether it is a service: {why}");
+        let owner = instance::of(stat, &self.scene.ledger, folder, &self.act.place)
+            .map_err(|error| unknown(error.to_string()))?;
+        if let Some(owner) = owner {
             return Err(format!(
                 "it belongs to {} of {}",
                 owner.id,
@@ -265,7 +258,7 @@ impl Candidates<'_> {
             ));
         }
         if let Some(why) = holder::unread_folder(stat, folder) {
-            return Err(format!("it cannot be told whether it is a service: {why}"));
+            return Err(unknown(why));
         }
         let holds = || observe::holds_port(self.service, stat.identity());
         match self.measure.is_service(stat, None, holds) {

@@ -1,12 +1,12 @@
 //! What every step of a command shares.
 
 use super::children::{self, Children, Interrupts};
-use super::journal::Journal;
+use super::journal::{Journal, MOST_CHILDREN};
 use super::walker::Walker;
 use crate::config::Table;
 use crate::events::write::EventLog;
 use crate::events::{Event, EventKind};
-use crate::reactor::{self, Either, Watch};
+use crate::reactor::{self, Either, Permits, Watch};
 use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
 use crate::state::record::Claim;
@@ -40,6 +40,8 @@ pub struct Act {
     pub null: File,
     /// Helpers that are being ended though nobody waits for them.
     pub unfinished: Rc<Watch<usize>>,
+    /// Launches at once; more would only hold more memory.
+    pub launches: Rc<Permits>,
     /// Services whose start is under way in this command.
     pub starting: Rc<Watch<HashSet<String>>>,
     /// The records as they were at their last change; kept up to date once somebody watches.
@@ -114,6 +116,7 @@ impl Act {
             events,
             flush_asked: Cell::new(false),
             unfinished: Watch::new(0),
+            launches: Permits::new(MOST_CHILDREN),
             starting: Watch::new(HashSet::new()),
             records: Watch::new(Rc::default()),
             watching: Cell::new(false),
@@ -176,15 +179,25 @@ impl Act {
     /// Until our claim to start `id` is gone: a `stop` has taken it.
     pub async fn claim_lost(self: &Rc<Self>, id: &str) {
         let me = self.claim();
-        let is_ours = |ledger: &Rc<Ledger>| {
+        let is_ours = |ledger: &Ledger| {
             ledger
                 .entries
                 .get(id)
                 .is_some_and(|entry| entry.starter.as_ref() == Some(&me))
         };
-        self.records()
-            .until(|ledger| (!is_ours(ledger)).then_some(()))
-            .await;
+        loop {
+            self.records()
+                .until(|ledger| (!is_ours(ledger)).then_some(()))
+                .await;
+            // Records that could not be read (no more descriptors, say) take nothing away.
+            match self.folder.as_ref().map(|folder| Ledger::read(folder)) {
+                Ok(Ok(ledger)) if is_ours(&ledger) => {
+                    self.records.change(|records| *records = Rc::new(ledger));
+                }
+                Ok(Ok(_)) | Err(_) => return,
+                Ok(Err(_)) => reactor::sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     /// Until as many interrupts have come as make a stop escalate.

@@ -15,6 +15,7 @@ use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
 use crate::sys::users;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -198,10 +199,6 @@ impl Judge<'_> {
             let Some(port) = port.filter(|port| ports.contains(port)) else {
                 continue;
             };
-            let entry = self.scene.ledger.entries.get(id);
-            if entry.is_some_and(|entry| entry.table != table.file && entry.instance.is_some()) {
-                continue;
-            }
             let family = match self.scene.observe(id, service).found {
                 Found::Running { leader, .. } => observe::by_ancestry(leader.identity()),
                 Found::Orphaned(family) => family,
@@ -209,7 +206,7 @@ impl Judge<'_> {
                     self.doubtful.insert(port, format!("{id}: {why}"));
                     continue;
                 }
-                Found::Stopped | Found::Stale(_) => continue,
+                Found::Stopped | Found::Stale(_) | Found::Elsewhere(_) => continue,
             };
             for stat in family {
                 suspects.push(stat.pid);
@@ -271,16 +268,29 @@ impl Judge<'_> {
                 table: table.file.clone(),
             },
             None => match self.owner(stat) {
-                Some(owner) => owner,
-                None => return self.unread_records(stat).map(Fate::Failed),
+                Ok(Some(owner)) => owner,
+                Ok(None) => return self.unread_records(stat).map(Fate::Failed),
+                Err(error) => {
+                    return Some(Fate::Failed(format!(
+                        "it cannot be told whether it is a service: {error}"
+                    )));
+                }
             },
         };
         let id = &owner.id;
-        if !table.is_there() || owner.table != table.file {
-            let path = manager::quoted(&owner.table.to_string_lossy());
-            return Some(Fate::Refused(format!(
-                "it is service {id} of another table: pidctl -c {path} stop {id}"
-            )));
+        if owner.table != table.file {
+            if owner.table.exists() {
+                let path = manager::quoted(&owner.table.to_string_lossy());
+                return Some(Fate::Refused(format!(
+                    "it is service {id} of another table: pidctl -c {path} stop {id}"
+                )));
+            }
+            // A table that is there no more has left what is recorded here to this one, and what is
+            // recorded elsewhere to nobody.
+            let here = self.scene.ledger.entries.get(id);
+            if here.is_none_or(|entry| entry.table != owner.table) {
+                return None;
+            }
         }
         let is_above = |pid: &i32| self.services.get(pid) == Some(id);
         if self.ancestors.iter().any(is_above) || self.inside().as_ref() == Some(&owner) {
@@ -291,7 +301,7 @@ impl Judge<'_> {
         Some(Fate::Stop(owner.id))
     }
 
-    fn owner(&self, stat: &Stat) -> Option<instance::Belonging> {
+    fn owner(&self, stat: &Stat) -> io::Result<Option<instance::Belonging>> {
         let folder = port::folder_path(self.act);
         instance::of(stat, &self.scene.ledger, folder, &self.act.place)
     }
@@ -299,7 +309,7 @@ impl Judge<'_> {
     fn inside(&mut self) -> &Option<instance::Belonging> {
         if self.inside.is_none() {
             let me = proc::stat(self.act.me.pid).ok();
-            self.inside = Some(me.and_then(|me| self.owner(&me)));
+            self.inside = Some(me.and_then(|me| self.owner(&me).ok().flatten()));
         }
         self.inside.get_or_insert(None)
     }
@@ -316,7 +326,7 @@ impl Judge<'_> {
 
 /// The process bears a token of another folder than `own`, whose records cannot be read: why.
 pub fn unread_folder(stat: &Stat, own: &Path) -> Option<String> {
-    let token = trace::token_of(stat.pid, &mut Vec::new())?;
+    let token = trace::token_of(stat.pid, &mut Vec::new()).ok().flatten()?;
     if token.folder == own {
         return None;
     }

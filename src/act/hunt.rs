@@ -5,9 +5,11 @@ use super::context::Act;
 use super::outcome::{Effect, Receipt};
 use crate::config::{Schedule, StopScope};
 use crate::events::EventKind;
+use crate::family::census;
 use crate::family::member::Members;
-use crate::family::trace::Traces;
+use crate::family::trace::{self, Traces};
 use crate::reactor::{self, Either};
+use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
 use crate::sys::signal::Signal;
 use serde_json::json;
@@ -60,6 +62,11 @@ const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// A family that still grows after so many rounds of freezing is killed round by round.
 const FREEZE_ROUNDS: usize = 25;
 
+/// How often one is looked for that is gone whenever it is found.
+const ELUSIVE_PAUSE: Duration = Duration::from_millis(5);
+/// Such a one is raced for so long, PID by PID as they are given.
+const RACE: Duration = Duration::from_millis(500);
+
 enum End {
     Proven,
     TimeIsUp,
@@ -82,6 +89,7 @@ struct Chase<'a> {
 /// Ends the family. Woken by every exit itself; nothing polls.
 pub async fn end(act: &Rc<Act>, hunt: Hunt) -> Caught {
     let began = Instant::now();
+    let _hunter = act.walker.hunter();
     let mut chase = Chase {
         act,
         hunt: &hunt,
@@ -122,8 +130,8 @@ impl Chase<'_> {
                 End::Denied => return,
             }
         }
-        if self.family.living().next().is_some() {
-            self.kill().await;
+        if self.family.living().next().is_some() || self.family.is_elusive() {
+            Box::pin(self.kill()).await;
         } else {
             self.prove().await;
         }
@@ -176,8 +184,16 @@ impl Chase<'_> {
                 }
                 Either::First(Some(Ok(()))) => {
                     let new = self.look().await;
-                    if self.trouble.is_none() && self.family.living().next().is_none() {
+                    let elusive = self.family.is_elusive();
+                    if self.trouble.is_none() && !elusive && self.family.living().next().is_none() {
                         return End::Proven;
+                    }
+                    if elusive {
+                        if Instant::now() >= until {
+                            return End::TimeIsUp;
+                        }
+                        // It forks and exits faster than it can be held; the kill catches it.
+                        reactor::sleep(ELUSIVE_PAUSE).await;
                     }
                     self.send_to_new(signal, &new);
                     if self.trouble.is_some() {
@@ -222,7 +238,7 @@ impl Chase<'_> {
             why,
             &[("processes", json!(living))],
         );
-        self.freeze().await;
+        Box::pin(self.freeze()).await;
         self.caught.killed = true;
         let targets: Vec<usize> = self.family.living().map(|(number, _)| number).collect();
         self.send(Signal::KILL, &targets);
@@ -235,10 +251,57 @@ impl Chase<'_> {
                 .into_iter()
                 .filter(|&number| !self.family.get(number).pidfd.has_ended())
                 .collect();
+            if self.family.is_elusive() && Instant::now() < until {
+                self.race();
+                continue;
+            }
             if new.is_empty() || ended.is_none() {
+                if self.family.is_elusive() {
+                    self.trouble = Some(
+                        "processes that fork and exit faster than they can be held".to_string(),
+                    );
+                }
                 return;
             }
             self.send(Signal::KILL, &new);
+        }
+    }
+
+    /// Catches who forks and exits faster than a walk: looks at each PID as it is given, and kills at
+    /// once who bears the family's traces.
+    fn race(&mut self) {
+        let until = Instant::now() + RACE;
+        // Sessions that pidctl or a member made; nobody else can be in them.
+        let made = self.family.all().map(|member| member.identity.pid);
+        let sessions: HashSet<i32> = made.chain(self.hunt.traces.session).collect();
+        let Ok((_, mut last)) = census::newborn(0) else {
+            return;
+        };
+        while Instant::now() < until {
+            let Ok((pids, now)) = census::newborn(last) else {
+                return;
+            };
+            last = now;
+            for pid in pids {
+                let Ok(Some((pidfd, stat))) = Pidfd::open(pid) else {
+                    continue;
+                };
+                let is_family = self.hunt.traces.token.as_ref().is_some_and(|token| {
+                    trace::token_of(pid, &mut Vec::new())
+                        .is_ok_and(|found| found.is_some_and(|found| found.token == *token))
+                }) || sessions.contains(&stat.session);
+                if is_family
+                    && pid != self.act.me.pid
+                    && matches!(pidfd.send(Signal::KILL), Ok(true))
+                {
+                    let hit = self.family.add(pidfd, stat);
+                    self.note_receipt(Signal::KILL, hit, Effect::Sent);
+                    if !self.caught.signals.contains(&Signal::KILL) {
+                        self.caught.signals.push(Signal::KILL);
+                    }
+                    return;
+                }
+            }
         }
     }
 
@@ -368,6 +431,11 @@ impl Chase<'_> {
                 Effect::Denied
             }
         };
+        self.note_receipt(signal, number, result);
+    }
+
+    fn note_receipt(&mut self, signal: Signal, number: usize, result: Effect) {
+        let member = self.family.get(number);
         let (pid, start_time) = (member.identity.pid, member.identity.start_time);
         let command = member.comm.clone();
         if signal != Signal::STOP {

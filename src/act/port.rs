@@ -8,6 +8,7 @@ use crate::family::holders::{self, Held};
 use crate::family::instance;
 use crate::family::stranger::{self, Finding, Measure};
 use crate::family::trace::Traces;
+use crate::state::folder::Refused;
 use crate::state::ledger::Ledger;
 use crate::sys::boot;
 use crate::sys::listeners::{PortSet, Protocol};
@@ -49,22 +50,26 @@ pub fn judge(act: &Act, service: &Service, port: u16, which: Takeover) -> Result
         return Ok(Judged::Unseen(unseen(port, &held)));
     }
     let measure = Measure::new(service, &act.place)?;
+    // Whose instance a holder is cannot be known without the records.
     let (ledger, folder) = match &act.folder {
         Ok(folder) => (
-            Ledger::read(folder).unwrap_or_default(),
+            Ledger::read(folder).map_err(|error| format!("port {port}: {error}"))?,
             folder.path.clone(),
         ),
-        Err(_) => (Ledger::default(), Default::default()),
+        Err(Refused::Missing) => (Ledger::default(), Default::default()),
+        Err(refused) => return Err(refused.about(&act.table.pids_dir)),
     };
     let mut roots: Vec<Stat> = Vec::new();
     let mut refusals = Vec::new();
     let mut names = Vec::new();
     for &pid in &held.pids {
-        let Ok(Some((_, stat))) = Pidfd::open(pid) else {
+        let unseen = |error| format!("port {port}: PID {pid} holds it and {error}");
+        let Some((_, stat)) = Pidfd::open(pid).map_err(unseen)? else {
             continue;
         };
         names.push(name(&stat));
-        if let Some(owner) = instance::of(&stat, &ledger, &folder, &act.place) {
+        let owner = instance::of(&stat, &ledger, &folder, &act.place);
+        if let Some(owner) = owner.map_err(unseen)? {
             refusals.push(format!(
                 "{} is {} of {}",
                 name(&stat),
@@ -200,10 +205,10 @@ pub async fn take_over(
     let hunt = Hunt {
         label: id.to_string(),
         traces: Traces::of_processes(known.clone()),
-        // What descends from them shows as long as they live.
+        // Their children would be orphans, and unknown, after the first signal.
         first: known
-            .into_iter()
-            .flat_map(crate::observe::by_ancestry)
+            .iter()
+            .flat_map(|&root| crate::observe::by_ancestry(root))
             .collect(),
         leader: None,
         schedule,

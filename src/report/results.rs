@@ -8,6 +8,12 @@ pub fn started(style: &Style, started: &Started, width: usize) {
     for note in &started.notes {
         super::warn(&format!("{}: {note}", started.id));
     }
+    if !started.log_lines.is_empty() {
+        super::warn(&format!("{}: its last output:", started.id));
+        for text in &started.log_lines {
+            super::warn(&format!("  | {text}"));
+        }
+    }
     if style.json {
         return;
     }
@@ -30,12 +36,6 @@ pub fn started(style: &Style, started: &Started, width: usize) {
     facts.extend(started.detail.clone());
     if !style.quiet || !started.is_up() {
         line(style, &started.id, width, ink, word, &facts);
-    }
-    if !started.log_lines.is_empty() {
-        super::warn(&format!("{}: its last output:", started.id));
-        for text in &started.log_lines {
-            super::warn(&format!("  | {text}"));
-        }
     }
 }
 

@@ -3,8 +3,6 @@
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use std::fmt;
 use std::io;
 
@@ -30,20 +28,22 @@ impl fmt::Display for Exit {
 /// Reaps one child of ours that has ended, whichever; `None` when there is none.
 pub fn reap() -> Option<(i32, Exit)> {
     loop {
-        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => return Some((pid.as_raw(), Exit::Code(code))),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                return Some((
-                    pid.as_raw(),
-                    Exit::Signal(Signal::from_number(signal as i32).unwrap_or(Signal::KILL)),
-                ));
-            }
-            // A real-time signal has no name in nix and makes waitpid fail with EINVAL after reaping.
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
-            Err(Errno::EINTR) => continue,
-            Err(_) => return None,
-            Ok(_) => continue,
+        let mut status = 0;
+        // nix's waitpid loses the exit of a child that a real-time signal killed: it has no name for it.
+        // SAFETY: the kernel writes the status into our integer.
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+        if pid < 0 && Errno::last() == Errno::EINTR {
+            continue;
         }
+        if pid <= 0 {
+            return None;
+        }
+        let exit = if libc::WIFEXITED(status) {
+            Exit::Code(libc::WEXITSTATUS(status))
+        } else {
+            Exit::Signal(Signal::from_number(libc::WTERMSIG(status)).unwrap_or(Signal::KILL))
+        };
+        return Some((pid, exit));
     }
 }
 
