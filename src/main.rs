@@ -24,7 +24,7 @@ mod sys;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use commands::{Session, restart, start, status, stop};
+use commands::{Session, adopt, free, restart, start, status, stop};
 use exit_code::ExitCode;
 use report::{Style, WhenColor};
 use std::ffi::OsString;
@@ -124,6 +124,12 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
                 events,
             },
         ),
+        Command::Check => commands::check::run(session),
+        Command::Export { to } => commands::export::run(session, &to),
+        Command::Init { from } => commands::init::run(session, from.as_deref()),
+        Command::Schema => commands::schema::run(),
+        Command::Completions { shell } => commands::completions::run(session, shell),
+        Command::Man { command } => commands::man::run(session, &command),
         Command::Free {
             ports,
             force,
@@ -133,9 +139,9 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
             udp,
             managed,
             dry_run,
-        } => commands::free::run(
+        } => free::run(
             session,
-            &commands::free::Request {
+            &free::Request {
                 ports,
                 force,
                 timeout,
@@ -146,13 +152,7 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
                 dry_run,
             },
         ),
-        Command::Adopt { service, pid } => commands::adopt::run(session, &service, pid),
-        Command::Check => commands::check::run(session),
-        Command::Export { to } => commands::export::run(session, &to),
-        Command::Init { from } => commands::init::run(session, from.as_deref()),
-        Command::Schema => commands::schema::run(),
-        Command::Completions { shell } => commands::completions::run(session, shell),
-        Command::Man { command } => commands::man::run(session, &command),
+        Command::Adopt { service, pid } => adopt::run(session, &service, pid),
     }
 }
 

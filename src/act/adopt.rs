@@ -155,8 +155,7 @@ fn standing(scene: &Scene<'_>, service: &Service, pid: Option<i32>) -> Result<St
     match observation.found {
         Found::Unknown(why) => Err(why),
         Found::Elsewhere(table) => Err(format!(
-            "{} is recorded for another table: {}; stop it there first",
-            service.id,
+            "its id is recorded for another table: {}; stop it there first",
             table.display()
         )),
         Found::Orphaned(family) => Err(format!(
@@ -247,10 +246,9 @@ impl Candidates<'_> {
 
     fn prove(&self, stat: &Stat) -> Result<(), String> {
         let folder = port::folder_path(self.act);
-        let unknown = |why: String| format!("it cannot be told whether it is a service: {why}");
-        let owner = instance::of(stat, &self.scene.ledger, folder, &self.act.place)
-            .map_err(|error| unknown(error.to_string()))?;
-        if let Some(owner) = owner {
+        let unknown = |error: std::io::Error| format!("it cannot be told whose it is: {error}");
+        let owner = instance::of(stat, &self.scene.ledger, folder, &self.act.place);
+        if let Some(owner) = owner.map_err(unknown)? {
             return Err(format!(
                 "it belongs to {} of {}",
                 owner.id,
@@ -258,7 +256,7 @@ impl Candidates<'_> {
             ));
         }
         if let Some(why) = judge::unread_folder(stat, folder) {
-            return Err(unknown(why));
+            return Err(format!("it cannot be told whether it is a service: {why}"));
         }
         let holds = || observe::holds_port(self.service, stat.identity());
         match self.measure.is_service(stat, None, holds) {
