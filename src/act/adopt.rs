@@ -2,7 +2,7 @@
 //! PID file and record.
 
 use super::context::Act;
-use super::{holder, launch, port};
+use super::{holder, judge, launch, port};
 use crate::config::Service;
 use crate::environment::Environment;
 use crate::events::EventKind;
@@ -255,7 +255,7 @@ impl Candidates<'_> {
                 owner.table.display()
             ));
         }
-        if let Some(why) = holder::unread_folder(stat, folder) {
+        if let Some(why) = judge::unread_folder(stat, folder) {
             return Err(format!("it cannot be told whether it is a service: {why}"));
         }
         let holds = || observe::holds_port(self.service, stat.identity());

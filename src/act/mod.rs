@@ -10,6 +10,7 @@ pub mod helper;
 pub mod holder;
 pub mod hunt;
 pub mod journal;
+pub mod judge;
 pub mod launch;
 pub mod outcome;
 pub mod port;
