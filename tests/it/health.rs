@@ -1,0 +1,148 @@
+//! Health: when a service is ready, and how it is told later that it is not well.
+
+use std::net::TcpStream;
+
+use crate::support::{Entry, TestEnv, await_that};
+
+fn web(env: &TestEnv, words: &str) -> (Entry, String) {
+    let web = env.service("web").port(env.free_port()).does(words);
+    let id = web.id();
+    (web, id)
+}
+
+/// Starts, expects that it waits, lets it become healthy, expects that it succeeds.
+#[track_caller]
+fn waits_until(env: &TestEnv, id: &str, healthy: impl FnOnce()) {
+    let mut start = env.pidctl(&["--json", "start"]).spawn();
+    env.await_ready();
+    await_that("it is not starting", || env.state(id) == "starting");
+    assert!(!start.has_ended());
+    healthy();
+    let output = start.finish().expect(0);
+    assert_eq!(output.outcome(id), "started");
+    assert!(output.service(id)["ready_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(env.ok(&["--json", "status"]).service(id)["health"], "ok");
+}
+
+#[test]
+fn with_a_port_ready_is_listening() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, &format!("listen listen-when={}", env.at("go")));
+    env.table(&[web]);
+    waits_until(&env, &id, || env.write("go", ""));
+}
+
+#[test]
+fn a_child_that_listens_makes_its_service_ready() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, "child=setsid,listen");
+    env.table(&[web]);
+    assert_eq!(env.up().outcome(&id), "started");
+    assert_eq!(env.pid(&id), env.members()[0].process);
+}
+
+#[test]
+fn http_waits_for_a_good_answer() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, &format!("listen failing-until={}", env.at("well")));
+    env.table(&[web.key("health = 'http'")]);
+    waits_until(&env, &id, || env.write("well", ""));
+}
+
+#[test]
+fn http_takes_2xx_and_3xx_of_its_path_alone() {
+    for (path, healthy) in [("/fine?x=1", true), ("/moved", true), ("/missing", false)] {
+        let env = TestEnv::new();
+        let (web, id) = web(&env, "listen");
+        env.table(&[web.key(format!("health = {{ http = '{path}' }}"))]);
+        let output = env.run(&["--json", "start", "--ready-timeout", "2s"]);
+        assert_eq!(output.code() == 0, healthy, "{path}: {output}");
+        assert_eq!(output.outcome(&id) == "started", healthy, "{path}");
+    }
+}
+
+#[test]
+fn http_may_ask_another_address() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, "listen6");
+    let port = web.port.unwrap();
+    let key = format!("health = {{ http = 'http://localhost:{port}/x', timeout = '1s' }}");
+    env.table(&[web.key(key)]);
+    assert_eq!(env.up().outcome(&id), "started");
+}
+
+#[test]
+fn a_server_that_never_answers_is_not_healthy() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, "listen silent");
+    env.table(&[web.key("health = { http = '/', timeout = '100ms' }")]);
+    let output = env
+        .run(&["--json", "start", "--ready-timeout", "800ms"])
+        .expect(1);
+    assert_eq!(output.outcome(&id), "failed");
+    env.assert_nobody_left();
+}
+
+#[test]
+fn the_answer_of_a_stranger_on_its_port_does_not_count() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, "listen reuseport failing-until=/nowhere/at/all");
+    let port = web.port.unwrap();
+    env.table(&[web.key("health = 'http'\ntakeover = 'never'")]);
+    let start = env
+        .pidctl(&["--json", "start", "--ready-timeout", "2s"])
+        .spawn();
+    env.await_ready();
+    let _stranger = env.stranger(&["listen", "reuseport", &format!("port={port}")]);
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    assert_eq!(start.finish().expect(1).outcome(&id), "failed");
+}
+
+#[test]
+fn a_command_decides_by_its_exit_status_with_the_services_environment() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, "say=x");
+    env.write("work/file", "");
+    env.table(&[web.key(
+        "cwd = 'work'\nenv = { FLAG = 'well' }
+         health = { command = 'test -e $FLAG -a -n \"$PORT\" -a -n \"$PIDCTL_SERVICE\"' }",
+    )]);
+    waits_until(&env, &id, || env.write("work/well", ""));
+    env.remove("work/well");
+    assert_eq!(
+        env.run(&["--json", "status"]).expect(150).state(&id),
+        "unhealthy"
+    );
+}
+
+#[test]
+fn a_health_command_that_hangs_is_ended_with_all_it_started() {
+    let env = TestEnv::new();
+    let health = "health = { command = 'sleep 600 & sleep 600', timeout = '200ms' }";
+    env.table(&[env.service("web").key(health)]);
+    let output = env
+        .run(&["--json", "start", "--ready-timeout", "1s"])
+        .expect(1);
+    assert_eq!(output.outcome("web"), "failed");
+    assert!(env.survivors().is_empty(), "{:?}", env.survivors());
+}
+
+#[test]
+fn without_a_port_alive_is_healthy() {
+    let env = TestEnv::new();
+    env.table(&[env.service("web")]);
+    env.up();
+    assert_eq!(
+        env.ok(&["--json", "status"]).service("web")["health"],
+        "none"
+    );
+}
+
+#[test]
+fn health_none_does_not_wait_for_the_port() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, &format!("listen listen-when={}", env.at("never")));
+    env.table(&[web.key("health = 'none'")]);
+    assert_eq!(env.up().outcome(&id), "started");
+    assert_eq!(env.state(&id), "running");
+}

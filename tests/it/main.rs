@@ -1,0 +1,29 @@
+//! The contract, tested on real processes with the real binary. One file per subcommand or
+//! guarantee; one test says one thing.
+
+mod support;
+
+mod bad_state;
+mod clean_child;
+mod commands;
+mod daemonize;
+mod dependencies;
+mod documents;
+mod environment;
+mod family;
+mod free;
+mod full_disk;
+mod health;
+mod identity;
+mod interrupts;
+mod logs;
+mod one_instance;
+mod restart;
+mod shared_folder;
+mod start;
+mod status;
+mod stop;
+mod table;
+mod takeover;
+mod testee;
+mod trust;
