@@ -164,6 +164,15 @@ impl Act {
         &self.records
     }
 
+    /// Reads the records anew, for those who must not decide by older ones.
+    pub fn refresh_records(self: &Rc<Self>) {
+        if let Ok(folder) = &self.folder
+            && let Ok(ledger) = Ledger::read(folder)
+        {
+            self.records().change(|records| *records = Rc::new(ledger));
+        }
+    }
+
     /// Until our claim to start `id` is gone: a `stop` has taken it.
     pub async fn claim_lost(self: &Rc<Self>, id: &str) {
         let me = self.claim();

@@ -3,6 +3,9 @@
 
 pub mod children;
 pub mod context;
+pub mod drill;
+pub mod foreground;
+pub mod gauge;
 pub mod helper;
 pub mod hunt;
 pub mod journal;

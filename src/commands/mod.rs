@@ -1,7 +1,9 @@
 //! One file per subcommand: it tells that command's story and nothing else.
 
+pub mod drill;
 pub mod logs;
 pub mod restart;
+pub mod run;
 pub mod start;
 pub mod status;
 pub mod stop;

@@ -3,8 +3,6 @@
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use std::fmt;
 use std::io;
 
@@ -17,6 +15,32 @@ pub enum Exit {
     Signal(Signal),
 }
 
+impl Exit {
+    /// Of a wait status as wait(2) gives it.
+    fn of(status: i32) -> Exit {
+        if libc::WIFEXITED(status) {
+            Exit::Code(libc::WEXITSTATUS(status))
+        } else {
+            Exit::Signal(Signal::from_number(libc::WTERMSIG(status)).unwrap_or(Signal::KILL))
+        }
+    }
+
+    /// As a shell has it: the exit code, or 128 and the number of the signal.
+    pub fn status(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal.number(),
+        }
+    }
+
+    pub fn signal(self) -> Option<Signal> {
+        match self {
+            Exit::Code(_) => None,
+            Exit::Signal(signal) => Some(signal),
+        }
+    }
+}
+
 impl fmt::Display for Exit {
     /// `exit status 3`, `killed by SIGSEGV`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,22 +51,16 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Reaps one child of ours that has ended, whichever; `None` when there is none.
+/// Reaps one child of ours that has ended, whichever; `None` when there is none. (nix cannot say that a
+/// real-time signal ended one, and fails after it has reaped.)
 pub fn reap() -> Option<(i32, Exit)> {
     loop {
-        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => return Some((pid.as_raw(), Exit::Code(code))),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                return Some((
-                    pid.as_raw(),
-                    Exit::Signal(Signal::from_number(signal as i32).unwrap_or(Signal::KILL)),
-                ));
-            }
-            // A real-time signal has no name in nix and makes waitpid fail with EINVAL after reaping.
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
-            Err(Errno::EINTR) => continue,
-            Err(_) => return None,
-            Ok(_) => continue,
+        let mut status = 0;
+        // SAFETY: the kernel writes one integer.
+        match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
+            pid @ 1.. => return Some((pid, Exit::of(status))),
+            -1 if Errno::last() == Errno::EINTR => {}
+            _ => return None,
         }
     }
 }
