@@ -45,6 +45,8 @@ pub struct Act {
     /// The records as they were at their last change; kept up to date once somebody watches.
     records: Rc<Watch<Rc<Ledger>>>,
     watching: Cell<bool>,
+    /// A reading of the records that is about to be made.
+    reading: RefCell<Option<Rc<Watch<bool>>>>,
     events: RefCell<EventLog>,
     flush_asked: Cell<bool>,
 }
@@ -115,6 +117,7 @@ impl Act {
             starting: Watch::new(HashSet::new()),
             records: Watch::new(Rc::default()),
             watching: Cell::new(false),
+            reading: RefCell::default(),
             table,
             place,
             inherited,
@@ -164,6 +167,10 @@ impl Act {
         &self.records
     }
 
+    pub fn watches_records(&self) -> bool {
+        self.watching.get()
+    }
+
     /// Reads the records anew, for those who must not decide by older ones.
     pub fn refresh_records(self: &Rc<Self>) {
         if let Ok(folder) = &self.folder
@@ -171,6 +178,24 @@ impl Act {
         {
             self.records().change(|records| *records = Rc::new(ledger));
         }
+    }
+
+    /// The same for many at once: one reading serves all who ask before it.
+    pub async fn fresh_records(self: &Rc<Self>) {
+        let under_way = self.reading.borrow().clone();
+        let reading = under_way.unwrap_or_else(|| {
+            let (act, reading) = (self.clone(), Watch::new(false));
+            self.reading.replace(Some(reading.clone()));
+            let done = reading.clone();
+            reactor::spawn(async move {
+                reactor::idle().await;
+                act.reading.take();
+                act.refresh_records();
+                done.change(|done| *done = true);
+            });
+            reading
+        });
+        reading.until(|done| done.then_some(())).await;
     }
 
     /// Until our claim to start `id` is gone: a `stop` has taken it.

@@ -75,8 +75,10 @@ impl Drilled {
         all.iter().filter(|process| process.killed)
     }
 
+    /// Of those that were there before.
     pub fn without_signal(&self) -> impl Iterator<Item = &Process> {
-        self.processes.iter().filter(|process| !process.signalled)
+        let before = |process: &&Process| process.reception.is_some() && !process.signalled;
+        self.processes.iter().filter(before)
     }
 
     pub fn passes(&self) -> bool {
@@ -99,7 +101,7 @@ struct Before {
 /// Stops services that are up, dependents first, and measures it. A service that turned out not to run
 /// any more has no entry.
 pub async fn stop_measured(act: &Rc<Act>, services: &[usize]) -> Vec<(usize, Drilled)> {
-    act.refresh_records();
+    act.fresh_records().await;
     let over = Watch::new(false);
     // Side by side: one walk shows all families.
     let looks: Vec<_> = services
@@ -133,6 +135,11 @@ pub async fn stop_measured(act: &Rc<Act>, services: &[usize]) -> Vec<(usize, Dri
         gone: Vec::new(),
     };
     let stopped = stop::stop(act, &targets, &options, |_| {}).await;
+    for (before, stopped) in all.iter().zip(&stopped) {
+        if stopped.outcome != StopOutcome::Failed {
+            before.gauge.all_ends().await;
+        }
+    }
     over.change(|over| *over = true);
     all.into_iter()
         .zip(stopped)

@@ -93,6 +93,10 @@ impl Foreground {
         self.fates.change(|fates| fates.insert(index, fate));
     }
 
+    pub fn tell(&self, index: usize, news: News<'_>) {
+        (self.tell)(index, news);
+    }
+
     /// Until no service is up.
     pub async fn all_down(&self) {
         let is_down = |fate: &Fate| matches!(fate, Fate::Down(_));
@@ -144,7 +148,7 @@ impl Keeper {
 
     async fn keep(&self) {
         loop {
-            self.act().refresh_records();
+            self.act().fresh_records().await;
             let entry = self
                 .act()
                 .records()
@@ -259,13 +263,14 @@ impl Keeper {
     }
 
     fn tell(&self, news: News<'_>) {
-        (self.foreground.tell)(self.index, news);
+        self.foreground.tell(self.index, news);
     }
 
     /// The leader has ended and no command is about it: what remains is followed where it is a healthy
     /// command that went to the background, and stopped where it is the leavings of a crash.
     async fn take_leave(&self, instance: &Instance) {
         let act = self.act();
+        self.token.replace(Some(instance.token.clone()));
         let leader = instance.leader.identity();
         let exit = act.children.exit_of(leader.pid);
         if exit.is_none_or(|exit| exit == Exit::Code(0)) && self.follow(instance).await {

@@ -54,6 +54,14 @@ impl Gauge {
         }
     }
 
+    /// Until all ends are written down; all have ended.
+    pub async fn all_ends(&self) {
+        let watched = self.watched.borrow().len();
+        self.ends
+            .until(|ends| (ends.len() >= watched).then_some(()))
+            .await;
+    }
+
     pub fn time_is_up(&self, left: Vec<Identity>) {
         self.left.borrow_mut().get_or_insert(left);
     }

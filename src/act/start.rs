@@ -131,7 +131,12 @@ async fn claim(act: &Rc<Act>, order: &[usize]) -> Vec<StartStep> {
         }
         steps
     });
-    match claimed.await {
+    let claimed = claimed.await;
+    // Older records would say that the claim is lost.
+    if act.watches_records() {
+        act.refresh_records();
+    }
+    match claimed {
         Ok(steps) => steps,
         Err(why) => order.iter().map(|_| StartStep::Fail(why.clone())).collect(),
     }

@@ -5,7 +5,7 @@
 
 use super::{Session, start};
 use crate::act::context::Act;
-use crate::act::foreground::{End, Fate, Foreground};
+use crate::act::foreground::{End, Fate, Foreground, News};
 use crate::act::outcome::{Started, StopOutcome, Stopped};
 use crate::act::stop::{self, Targets};
 use crate::config::Takeover;
@@ -95,20 +95,23 @@ impl Run {
             for note in &started.notes {
                 screen.warn(&format!("{}: {note}", started.id));
             }
-            match started.pid.filter(|_| started.is_up()) {
-                Some(pid) => foreground.attend(index, pid),
-                None => foreground.settle(
-                    index,
-                    Fate::Down(End {
-                        failed: !(started.cancelled || cut_short),
-                        elsewhere: started.cancelled,
-                        detail: started.detail.clone(),
-                        ..End::default()
-                    }),
-                ),
+            if let Some(pid) = started.pid.filter(|_| started.is_up()) {
+                foreground.attend(index, pid);
+            } else {
+                let end = End {
+                    failed: !(started.cancelled || cut_short),
+                    elsewhere: started.cancelled,
+                    detail: started.detail.clone(),
+                    ..End::default()
+                };
+                if started.cancelled && !cut_short {
+                    foreground.tell(index, News::Down(&end));
+                }
+                foreground.settle(index, Fate::Down(end));
             }
+            let known = cut_short || started.cancelled;
             let line = results::started_line(&style, started, width);
-            if let Some(line) = line.filter(|_| !cut_short || started.is_up()) {
+            if let Some(line) = line.filter(|_| !known || started.is_up()) {
                 screen.say(&line);
             }
         }

@@ -38,7 +38,17 @@ struct Lines {
 struct Queue {
     bytes: Vec<u8>,
     writing: bool,
+    /// What comes is dropped.
+    closed: bool,
     reader_gone: bool,
+}
+
+impl Queue {
+    fn add(&mut self, bytes: &[u8]) {
+        if !self.closed {
+            self.bytes.extend(bytes);
+        }
+    }
 }
 
 impl Screen {
@@ -127,11 +137,7 @@ impl Screen {
     fn hand_over(&self, printer: &mut Printer<Vec<u8>>) {
         let bytes = printer.take();
         if !bytes.is_empty() {
-            self.queue.change(|queue| {
-                if !queue.reader_gone {
-                    queue.bytes.extend(bytes);
-                }
-            });
+            self.queue.change(|queue| queue.add(&bytes));
         }
     }
 
@@ -142,10 +148,8 @@ impl Screen {
         let _ = lines.printer.end_line();
         self.hand_over(&mut lines.printer);
         self.queue.change(|queue| {
-            if !queue.reader_gone {
-                queue.bytes.extend(line.as_bytes());
-                queue.bytes.push(b'\n');
-            }
+            queue.add(line.as_bytes());
+            queue.add(b"\n");
         });
     }
 
@@ -189,7 +193,7 @@ impl Screen {
     }
 
     async fn drained(&self) {
-        let idle = |queue: &Queue| queue.reader_gone || (queue.bytes.is_empty() && !queue.writing);
+        let idle = |queue: &Queue| queue.closed || (queue.bytes.is_empty() && !queue.writing);
         self.queue.until(|queue| idle(queue).then_some(())).await;
     }
 
@@ -215,20 +219,20 @@ impl Screen {
             self.queue.change(|queue| queue.writing = false);
             match written.map_err(Stop::from) {
                 Ok(()) => {}
-                Err(stop) => {
-                    if let Stop::Failed(error) = stop {
-                        warn(&format!("the logs cannot be shown: {error}"));
-                    }
-                    self.give_up();
-                    return;
+                Err(Stop::ReaderGone) => return self.close(true),
+                Err(Stop::Failed(error)) => {
+                    // A full disk, say. The services' own logs are another matter.
+                    warn(&format!("the logs cannot be shown any more: {error}"));
+                    return self.close(false);
                 }
             }
         }
     }
 
-    fn give_up(&self) {
+    fn close(&self, reader_gone: bool) {
         self.queue.change(|queue| {
-            queue.reader_gone = true;
+            queue.closed = true;
+            queue.reader_gone |= reader_gone;
             queue.bytes.clear();
         });
     }
@@ -238,7 +242,7 @@ impl Screen {
             return;
         }
         reactor::hung_up(io::stdout()).await;
-        self.give_up();
+        self.close(true);
     }
 }
 
