@@ -74,10 +74,10 @@ impl From<TakeoverWord> for Takeover {
 #[derive(Args, Debug, Clone, Default)]
 pub struct Services {
     /// Id or name of a service (a name means every service of that name); none means all
-    #[arg(value_name = "SERVICE")]
+    #[arg(value_name = "SERVICE", add = clap_complete::ArgValueCompleter::new(crate::commands::completions::service_ids))]
     services: Vec<String>,
     /// The same as SERVICE
-    #[arg(short, long = "service", value_name = "SERVICE")]
+    #[arg(short, long = "service", value_name = "SERVICE", add = clap_complete::ArgValueCompleter::new(crate::commands::completions::service_ids))]
     service: Vec<String>,
 }
 
@@ -183,5 +183,66 @@ pub enum Command {
         /// Also write a JUnit report
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
+    },
+    /// Show the last lines of the logs, or follow them
+    Logs {
+        #[command(flatten)]
+        services: Services,
+        /// Go on as lines come, through rotation and restart
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines of each service
+        #[arg(short = 'n', long, value_name = "LINES", default_value_t = crate::commands::logs::DEFAULT_LINES)]
+        lines: usize,
+        /// The event log instead: who was started, signalled, killed
+        #[arg(long)]
+        events: bool,
+    },
+    /// Check the table: its errors, and warnings about what it names
+    Check,
+    /// Write the services as units of another supervisor
+    Export {
+        #[command(subcommand)]
+        to: ExportTo,
+    },
+    /// Write a commented services.toml
+    Init {
+        /// Make it from a Procfile
+        #[arg(long, value_name = "PROCFILE")]
+        from: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of services.toml
+    Schema,
+    /// Print the completion script of a shell: source <(pidctl completions bash)
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, of a command where one is named: pidctl man start | man -l -
+    Man {
+        #[arg(value_name = "COMMAND", add = clap_complete::ArgValueCompleter::new(crate::commands::completions::commands))]
+        command: Vec<String>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ExportTo {
+    /// systemd units and a target over them
+    Systemd {
+        /// Write the files there instead of standard output
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+        /// For a user's own systemd
+        #[arg(long)]
+        user: bool,
+    },
+    /// A Nomad job (JSON)
+    Nomad {
+        /// Write the file there instead of standard output
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+        /// The isolating `exec` driver instead of `raw_exec`
+        #[arg(long)]
+        isolated: bool,
     },
 }

@@ -30,8 +30,9 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
         Health::Http(check) => {
             if patient.port == Some(check.port) && is_local(&check.host) {
                 listens(patient)?;
+                nobody_else_listens(patient)?;
             }
-            match reactor::by(Instant::now() + check.timeout, get_any(check)).await {
+            match reactor::by(Instant::now() + check.timeout, Box::pin(get_any(check))).await {
                 Some(result) => result,
                 None => Err(format!(
                     "no answer from {} in {}",
@@ -43,7 +44,7 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
         Health::Command {
             command, timeout, ..
         } => match patient.helper {
-            Some(helper) => helper.check(command, *timeout).await,
+            Some(helper) => Box::pin(helper.check(command, *timeout)).await,
             None => Err("its environment cannot be made".to_string()),
         },
     }
@@ -68,6 +69,25 @@ fn listens(patient: &Patient<'_>) -> Result<(), String> {
         true if unreadable_but_theirs(&listeners, patient.family) => Ok(()),
         true => Err(format!("port {port} is held by another process")),
     }
+}
+
+/// An answer on the service's own port must be the family's, so each socket that could give it is.
+fn nobody_else_listens(patient: &Patient<'_>) -> Result<(), String> {
+    let Some(port) = patient.port else {
+        return Ok(());
+    };
+    let listeners = holders::listeners_on(port).map_err(|error| format!("port {port}: {error}"))?;
+    for listener in listeners
+        .iter()
+        .filter(|listener| listener.address.is_loopback() || listener.address.is_unspecified())
+    {
+        let one = std::slice::from_ref(listener);
+        let theirs = holders::among(one, patient.family).is_ok_and(|pids| !pids.is_empty());
+        if !theirs && !unreadable_but_theirs(one, patient.family) {
+            return Err(format!("another process listens on port {port} as well"));
+        }
+    }
+    Ok(())
 }
 
 fn unreadable_but_theirs(listeners: &[crate::sys::listeners::Listener], family: &[i32]) -> bool {

@@ -3,6 +3,7 @@
 //! The flow of every command: configuration, selection, observation, plan, act, report.
 
 mod act;
+mod check;
 mod cli;
 mod commands;
 mod config;
@@ -36,7 +37,7 @@ fn main() {
             let code = commands::exit_code_of(&error);
             match error.downcast_ref::<config::TableErrors>() {
                 // They begin with the file's path, as compilers' do.
-                Some(mistakes) => eprintln!("{mistakes}"),
+                Some(mistakes) => report::tell(&mistakes.to_string()),
                 None => report::warn(&format!("{error:#}")),
             }
             code
@@ -47,6 +48,9 @@ fn main() {
 
 fn run() -> anyhow::Result<ExitCode> {
     let inherited = sys::startup::prepare()?;
+    if let Some(code) = commands::completions::answer() {
+        return Ok(code);
+    }
     let (words, drop_in) = drop_in(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
@@ -124,6 +128,26 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
                 junit,
             },
         ),
+        Command::Logs {
+            services,
+            follow,
+            lines,
+            events,
+        } => commands::logs::run(
+            session,
+            &services.words(),
+            &commands::logs::LogsOptions {
+                follow,
+                lines,
+                events,
+            },
+        ),
+        Command::Check => commands::check::run(session),
+        Command::Export { to } => commands::export::run(session, &to),
+        Command::Init { from } => commands::init::run(session, from.as_deref()),
+        Command::Schema => commands::schema::run(),
+        Command::Completions { shell } => commands::completions::run(session, shell),
+        Command::Man { command } => commands::man::run(session, &command),
     }
 }
 
@@ -164,7 +188,7 @@ fn stop_request(
 
 /// The arguments, with the command put in where pidctl was called by a drop-in name, and the folder of
 /// that name then.
-fn drop_in(mut words: Vec<OsString>) -> (Vec<OsString>, Option<PathBuf>) {
+pub fn drop_in(mut words: Vec<OsString>) -> (Vec<OsString>, Option<PathBuf>) {
     let Some(called) = words.first().map(PathBuf::from) else {
         return (words, None);
     };

@@ -2,7 +2,7 @@
 //! (`Unknown`), so that one broken service never hides the others.
 
 use crate::config::{Service, Table};
-use crate::family::census::{self, Census};
+use crate::family::census::{self, Census, Interest};
 use crate::family::holders;
 use crate::family::stranger::{Finding, Measure};
 use crate::family::trace::Traces;
@@ -14,17 +14,22 @@ use crate::state::record::Entry;
 use crate::sys::boot::Place;
 use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
+use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// One look at a PID folder: the records as they were, and at most one walk over /proc.
 pub struct Scene<'a> {
     pub place: &'a Place,
+    /// The canonical path of the table at hand.
+    table: &'a Path,
     pub folder: Result<&'a Folder, String>,
-    pub ledger: Ledger,
+    pub ledger: Cow<'a, Ledger>,
     /// Why the records cannot be known.
     pub blind: Option<String>,
-    census: OnceCell<Result<Census, String>>,
+    families: OnceCell<Result<HashMap<String, Vec<Stat>>, String>>,
 }
 
 /// What one service is, before anybody asks for its health.
@@ -51,11 +56,17 @@ pub enum Found {
     },
     /// The leader is gone, these are not. Oldest first.
     Orphaned(Vec<Stat>),
+    /// Its id is recorded for another table, which alone may touch it.
+    Elsewhere(PathBuf),
     Unknown(String),
 }
 
 impl<'a> Scene<'a> {
-    pub fn new(place: &'a Place, folder: Result<&'a Folder, &Refused>, table: &Table) -> Scene<'a> {
+    pub fn new(
+        place: &'a Place,
+        folder: Result<&'a Folder, &Refused>,
+        table: &'a Table,
+    ) -> Scene<'a> {
         let (folder, ledger, blind) = match folder {
             Ok(folder) => match Ledger::read(folder) {
                 Ok(ledger) => (Ok(folder), ledger, None),
@@ -69,56 +80,58 @@ impl<'a> Scene<'a> {
         };
         Scene {
             place,
+            table: &table.file,
             folder,
-            ledger,
+            ledger: Cow::Owned(ledger),
             blind,
-            census: OnceCell::new(),
+            families: OnceCell::new(),
         }
     }
 
     /// With records that were just read under the lock.
-    pub fn with(place: &'a Place, folder: &'a Folder, ledger: Ledger) -> Scene<'a> {
+    pub fn with(
+        place: &'a Place,
+        table: &'a Table,
+        folder: &'a Folder,
+        ledger: &'a Ledger,
+    ) -> Scene<'a> {
         Scene {
             place,
+            table: &table.file,
             folder: Ok(folder),
-            ledger,
+            ledger: Cow::Borrowed(ledger),
             blind: None,
-            census: OnceCell::new(),
+            families: OnceCell::new(),
         }
-    }
-
-    /// The walk over /proc; made at the first question that needs one.
-    pub fn census(&self) -> Result<&Census, String> {
-        let census = self.census.get_or_init(|| {
-            Census::take().map_err(|error| format!("/proc cannot be read: {error}"))
-        });
-        census.as_ref().map_err(Clone::clone)
     }
 
     /// The living family of a recorded instance, oldest first.
     pub fn family(&self, id: &str) -> Result<Vec<Stat>, String> {
+        let families = self.families.get_or_init(|| self.find_families());
+        let families = families.as_ref().map_err(Clone::clone)?;
+        Ok(families.get(id).cloned().unwrap_or_default())
+    }
+
+    /// Those of all recorded instances, by the one walk.
+    fn find_families(&self) -> Result<HashMap<String, Vec<Stat>>, String> {
         let Ok(folder) = self.folder else {
-            return Ok(Vec::new());
+            return Ok(HashMap::new());
         };
-        let mut wanted = None;
-        let mut traces = Vec::new();
-        for entry in self.ledger.entries.values() {
-            if let Some(instance) = &entry.instance {
-                if entry.id == id {
-                    wanted = Some(traces.len());
-                }
-                traces.push(Traces::of(instance, self.place));
-            }
-        }
-        let Some(wanted) = wanted else {
-            return Ok(Vec::new());
-        };
-        let mut family: Vec<Stat> = self.census()?.families(&traces, &folder.path)[wanted]
-            .iter()
-            .map(|&stat| stat.clone())
-            .collect();
-        family.sort_by_key(|stat| (stat.start_time, stat.pid));
-        Ok(family)
+        let entries = self.ledger.entries.values();
+        let (ids, traces): (Vec<&String>, Vec<Traces>) = entries
+            .filter_map(|entry| Some((&entry.id, Traces::of(entry.instance.as_ref()?, self.place))))
+            .unzip();
+        let census = Census::take(&Interest::of(&traces))
+            .map_err(|error| format!("/proc cannot be read: {error}"))?;
+        let families = census
+            .families(&traces, &folder.path)
+            .into_iter()
+            .map(|family| {
+                let mut family: Vec<Stat> = family.into_iter().cloned().collect();
+                family.sort_by_key(|stat| (stat.start_time, stat.pid));
+                family
+            });
+        Ok(ids.into_iter().cloned().zip(families).collect())
     }
 
     /// What is there of one id. `service`: its entry in the table, where it has one.
@@ -153,7 +166,15 @@ impl<'a> Scene<'a> {
         entry: Option<&Entry>,
         pid_file: &PidFile,
     ) -> Found {
+        // A file that cannot be judged, or that another user could have written, is a reason to touch
+        // nothing of the service, whatever the record says.
+        if let PidFile::Unknown(why) = pid_file {
+            return Found::Unknown(why.clone());
+        }
         if let Some(instance) = entry.and_then(|entry| entry.instance.as_ref()) {
+            if let Some(table) = entry.and_then(|entry| self.other_table(entry)) {
+                return Found::Elsewhere(table);
+            }
             match verdict::of_leader(instance, self.place) {
                 Verdict::Ours(leader) => {
                     return Found::Running {
@@ -174,11 +195,16 @@ impl<'a> Scene<'a> {
             }
         }
         match pid_file {
-            PidFile::Missing => Found::Stopped,
-            PidFile::Unknown(why) => Found::Unknown(why.clone()),
+            PidFile::Missing | PidFile::Unknown(_) => Found::Stopped,
             PidFile::Garbage(why) => Found::Stale(why.clone()),
             PidFile::Pid { pid, written } => self.find_by_pid_file(service, *pid, *written),
         }
+    }
+
+    /// The other table that an entry was made from. One that is there no more (its folder was moved, say)
+    /// has left its services to this one.
+    fn other_table(&self, entry: &Entry) -> Option<PathBuf> {
+        (entry.table != self.table && entry.table.exists()).then(|| entry.table.clone())
     }
 
     fn find_by_pid_file(

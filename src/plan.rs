@@ -4,7 +4,7 @@
 use crate::observe::{Found, Observation};
 use crate::state::pidfile::PidFile;
 use crate::sys::proc::{Identity, Stat};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The step of `start` for one service.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub enum StartStep {
 pub enum StopStep {
     Fail(String),
     NotRunning,
+    /// Another table's, which alone may stop it.
+    NotOurs(PathBuf),
     RemoveStale(String),
     End {
         leader: Option<Identity>,
@@ -39,15 +41,11 @@ pub enum StopStep {
     },
 }
 
-pub fn start(observation: Observation, table: &Path) -> StartStep {
-    if let Some(entry) = &observation.entry
-        && entry.table != table
-        && (entry.instance.is_some() || observation.starter_at_work)
-    {
-        let other = entry.table.display();
+pub fn start(observation: Observation) -> StartStep {
+    if let Found::Elsewhere(table) = &observation.found {
+        let table = table.display();
         return StartStep::Fail(format!(
-            "{} is recorded for another table: {other}; stop it there first",
-            entry.id
+            "its id is recorded for another table: {table}; stop it there first"
         ));
     }
     if observation.stopper_at_work {
@@ -60,6 +58,7 @@ pub fn start(observation: Observation, table: &Path) -> StartStep {
     let frozen = instance.is_some_and(|instance| instance.frozen);
     match observation.found {
         Found::Unknown(why) => StartStep::Fail(why),
+        Found::Elsewhere(_) => StartStep::Fail("it is another table's".to_string()),
         // A stop died between freezing the family and killing it: the kill is finished.
         Found::Running { leader, .. } if frozen => StartStep::Start {
             leftovers: vec![leader],
@@ -95,21 +94,21 @@ pub fn start(observation: Observation, table: &Path) -> StartStep {
     }
 }
 
-pub fn stop(observation: Observation) -> StopStep {
-    match observation.found {
-        Found::Unknown(why) => {
-            // The PID file cannot be judged, but the record proves who is ours: that is ended.
-            StopStep::Fail(why)
-        }
+pub fn stop(observation: &Observation) -> StopStep {
+    match &observation.found {
+        Found::Unknown(why) => StopStep::Fail(why.clone()),
+        Found::Elsewhere(table) => StopStep::NotOurs(table.clone()),
         Found::Running { leader, .. } => StopStep::End {
             leader: Some(leader.identity()),
-            first: vec![leader],
+            first: vec![leader.clone()],
         },
         Found::Orphaned(family) => StopStep::End {
             leader: None,
-            first: family,
+            first: family.clone(),
         },
-        Found::Stale(why) if observation.pid_file != PidFile::Missing => StopStep::RemoveStale(why),
+        Found::Stale(why) if observation.pid_file != PidFile::Missing => {
+            StopStep::RemoveStale(why.clone())
+        }
         Found::Stale(_) | Found::Stopped => StopStep::NotRunning,
     }
 }

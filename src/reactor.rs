@@ -173,6 +173,8 @@ pub fn spawn<T: 'static>(future: impl Future<Output = T> + 'static) -> Task<T> {
         waker: None,
     }));
     let shared = state.clone();
+    // Boxed on its own: a future that another holds is kept twice, before and while it is awaited.
+    let future = Box::pin(future);
     let wrapped = async move {
         let value = future.await;
         let mut state = shared.borrow_mut();

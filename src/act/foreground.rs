@@ -10,6 +10,7 @@ use crate::family::trace::Traces;
 use crate::family::verdict;
 use crate::observe;
 use crate::reactor::{self, Either, Task, Watch};
+use crate::state::ledger::Ledger;
 use crate::state::record::{Claim, Entry, Instance};
 use crate::sys::proc::{self, Identity, Stat};
 use crate::sys::wait::Exit;
@@ -146,13 +147,19 @@ impl Keeper {
         &self.act().table.services[self.index].id
     }
 
+    /// Another table's of that id is not our business.
+    fn entry<'a>(&self, ledger: &'a Ledger) -> Option<&'a Entry> {
+        let entry = ledger.entries.get(self.id());
+        entry.filter(|entry| entry.table == self.act().table.file)
+    }
+
     async fn keep(&self) {
         loop {
             self.act().fresh_records().await;
             let entry = self
                 .act()
                 .records()
-                .see(|ledger| ledger.entries.get(self.id()).cloned());
+                .see(|ledger| self.entry(ledger).cloned());
             let other = entry.as_ref().and_then(|entry| self.other_at_work(entry));
             let instance = entry.as_ref().and_then(|entry| entry.instance.as_ref());
             let gone = instance.is_some_and(|instance| {
@@ -204,7 +211,7 @@ impl Keeper {
         let changed = self
             .act()
             .records()
-            .until(|ledger| changed(ledger.entries.get(self.id())).then_some(()));
+            .until(|ledger| changed(self.entry(ledger)).then_some(()));
         let woken = reactor::race(dismissed, reactor::race(event, changed)).await;
         matches!(woken, Either::Second(_))
     }

@@ -49,18 +49,15 @@ pub fn prepare(
             )
         }
     };
-    let mut env: Vec<(OsString, OsString)> = environment
-        .variables
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    env.push((trace::TOKEN.into(), token));
+    let mut variables = environment.variables.clone();
+    variables.set(trace::TOKEN, token);
+    let (cwd, account) = (&environment.cwd, environment.account.clone());
     Prepared::new(
         &program,
         &argv,
-        &env,
-        &environment.cwd,
-        environment.account.clone(),
+        variables.block()?,
+        cwd,
+        account,
         dies_with_us,
     )
 }
@@ -101,7 +98,7 @@ impl Helper {
         let prepared = prepare(command, &self.environment, token, true)?;
         let mut gate = Gate::new()?;
         let null = &self.act.null;
-        let leader = gate.fork(&prepared, null.as_fd(), null.as_fd(), &self.act.inherited)?;
+        let leader = gate.fork(prepared, null.as_fd(), null.as_fd(), &self.act.inherited)?;
         self.act.children.add(leader.pid);
         gate.open()?;
         Ok(Running {

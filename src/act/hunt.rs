@@ -6,9 +6,11 @@ use super::gauge::Gauge;
 use super::outcome::{Effect, Receipt};
 use crate::config::{Schedule, StopScope};
 use crate::events::EventKind;
+use crate::family::census;
 use crate::family::member::Members;
-use crate::family::trace::Traces;
+use crate::family::trace::{self, Traces};
 use crate::reactor::{self, Either};
+use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
 use crate::sys::signal::Signal;
 use serde_json::json;
@@ -61,6 +63,11 @@ const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// A family that still grows after so many rounds of freezing is killed round by round.
 const FREEZE_ROUNDS: usize = 25;
 
+/// How often one is looked for that is gone whenever it is found.
+const ELUSIVE_PAUSE: Duration = Duration::from_millis(5);
+/// Such a one is raced for so long, PID by PID as they are given.
+const RACE: Duration = Duration::from_millis(500);
+
 enum End {
     Proven,
     TimeIsUp,
@@ -89,6 +96,7 @@ pub async fn end(act: &Rc<Act>, hunt: Hunt) -> Caught {
 /// The same; what happens is written down with its times.
 pub async fn end_measured(act: &Rc<Act>, hunt: Hunt, gauge: Option<&Rc<Gauge>>) -> Caught {
     let began = Instant::now();
+    let _hunter = act.walker.hunter();
     let mut chase = Chase {
         act,
         hunt: &hunt,
@@ -130,7 +138,7 @@ impl Chase<'_> {
                 End::Denied => return,
             }
         }
-        if self.family.living().next().is_some() {
+        if self.family.living().next().is_some() || self.family.is_elusive() {
             self.kill().await;
         } else {
             self.prove().await;
@@ -184,8 +192,16 @@ impl Chase<'_> {
                 }
                 Either::First(Some(Ok(()))) => {
                     let new = self.look().await;
-                    if self.trouble.is_none() && self.family.living().next().is_none() {
+                    let elusive = self.family.is_elusive();
+                    if self.trouble.is_none() && !elusive && self.family.living().next().is_none() {
                         return End::Proven;
+                    }
+                    if elusive {
+                        if Instant::now() >= until {
+                            return End::TimeIsUp;
+                        }
+                        // It forks and exits faster than it can be held; the kill catches it.
+                        reactor::sleep(ELUSIVE_PAUSE).await;
                     }
                     self.send_to_new(signal, &new);
                     if self.trouble.is_some() {
@@ -247,10 +263,56 @@ impl Chase<'_> {
                 .into_iter()
                 .filter(|&number| !self.family.get(number).pidfd.has_ended())
                 .collect();
+            if self.family.is_elusive() && Instant::now() < until {
+                self.race();
+                continue;
+            }
             if new.is_empty() || ended.is_none() {
+                if self.family.is_elusive() {
+                    self.trouble = Some(
+                        "processes that fork and exit faster than they can be held".to_string(),
+                    );
+                }
                 return;
             }
             self.send(Signal::KILL, &new);
+        }
+    }
+
+    /// Catches who forks and exits faster than a walk: looks at each PID as it is given, and kills at
+    /// once who bears the family's traces.
+    fn race(&mut self) {
+        let until = Instant::now() + RACE;
+        // Sessions that pidctl or a member made; nobody else can be in them.
+        let made = self.family.all().map(|member| member.identity.pid);
+        let sessions: HashSet<i32> = made.chain(self.hunt.traces.session).collect();
+        let Ok((_, mut last)) = census::newborn(0) else {
+            return;
+        };
+        while Instant::now() < until {
+            let Ok((pids, now)) = census::newborn(last) else {
+                return;
+            };
+            last = now;
+            for pid in pids {
+                let Ok(Some((pidfd, stat))) = Pidfd::open(pid) else {
+                    continue;
+                };
+                let is_family = self.hunt.traces.token.as_ref().is_some_and(|token| {
+                    matches!(trace::token_of(pid, &mut Vec::new()), Ok(Some(found)) if found.token == *token)
+                }) || sessions.contains(&stat.session);
+                if is_family
+                    && pid != self.act.me.pid
+                    && matches!(pidfd.send(Signal::KILL), Ok(true))
+                {
+                    let hit = self.family.add(pidfd, stat);
+                    self.note_receipt(Signal::KILL, hit, Effect::Sent);
+                    if !self.caught.signals.contains(&Signal::KILL) {
+                        self.caught.signals.push(Signal::KILL);
+                    }
+                    return;
+                }
+            }
         }
     }
 
@@ -387,6 +449,11 @@ impl Chase<'_> {
                 Effect::Denied
             }
         };
+        self.note_receipt(signal, number, result);
+    }
+
+    fn note_receipt(&mut self, signal: Signal, number: usize, result: Effect) {
+        let member = self.family.get(number);
         let (pid, start_time) = (member.identity.pid, member.identity.start_time);
         let command = member.comm.clone();
         if signal != Signal::STOP {

@@ -65,6 +65,9 @@ impl<T, F: FnOnce(&mut Transaction<'_>) -> T> Change for Pending<T, F> {
     }
 }
 
+/// Each child that waits costs a stack and shares the lock's moments.
+const MOST_CHILDREN: usize = 256;
+
 pub struct Journal {
     folder: Rc<Folder>,
     queue: RefCell<Vec<Box<dyn Change>>>,
@@ -91,18 +94,14 @@ impl Journal {
             slot: slot.clone(),
         }));
         if self.queue.borrow().len() == 1 {
-            let journal = self.clone();
-            reactor::spawn(async move {
-                reactor::idle().await;
-                journal.flush();
-            });
+            self.ask_for_flush();
         }
         slot.until(|slot| slot.is_some().then_some(())).await;
         slot.change(Option::take)
             .unwrap_or_else(|| Err("not done".to_string()))
     }
 
-    fn flush(&self) {
+    fn flush(self: &Rc<Self>) {
         let mut changes = self.queue.take();
         let passage = Watch::new(None);
         let mut gate = None;
@@ -118,19 +117,22 @@ impl Journal {
         changes
             .iter_mut()
             .for_each(|change| change.finish(error.as_deref()));
+        if !self.queue.borrow().is_empty() {
+            self.ask_for_flush();
+        }
     }
 
     fn transact(
         &self,
-        changes: &mut [Box<dyn Change>],
+        changes: &mut Vec<Box<dyn Change>>,
         gate: &mut Option<Gate>,
         passage: &Rc<Passage>,
     ) -> io::Result<()> {
         let _held = self.folder.lock()?;
-        let mut ledger = Ledger::read(&self.folder)?;
-        let before = ledger.entries.clone();
+        let (mut ledger, before) = Ledger::read_with_text(&self.folder)?;
         let mut undo = Vec::new();
-        for change in changes {
+        let mut made = 0;
+        for change in changes.iter_mut() {
             let folder = &self.folder;
             change.apply(&mut Transaction {
                 folder,
@@ -139,14 +141,31 @@ impl Journal {
                 passage,
                 undo: &mut undo,
             });
+            made += 1;
+            if gate
+                .as_ref()
+                .is_some_and(|gate| gate.len() >= MOST_CHILDREN)
+            {
+                break;
+            }
         }
+        // The rest waits for the next transaction.
+        self.queue.borrow_mut().splice(0..0, changes.drain(made..));
         ledger.entries.retain(|_, entry| !entry.is_empty());
-        if ledger.entries == before {
+        let after = ledger.text()?;
+        if after == before {
             return Ok(());
         }
-        ledger
-            .write(&self.folder)
+        Ledger::write(&self.folder, &after)
             .inspect_err(|_| undo.into_iter().for_each(|undo| undo(&self.folder)))
+    }
+
+    fn ask_for_flush(self: &Rc<Self>) {
+        let journal = self.clone();
+        reactor::spawn(async move {
+            reactor::idle().await;
+            journal.flush();
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::context::Act;
 use super::helper;
+use super::journal::{Passage, Transaction};
 use crate::config::{Command, Service};
 use crate::environment::{self, Environment};
 use crate::family::trace;
@@ -12,7 +13,7 @@ use crate::state::record::{Claim, Entry, Instance, Log, Phase, recorded};
 use crate::sys::boot;
 use crate::sys::lock;
 use crate::sys::proc::Identity;
-use crate::sys::spawn::Stage;
+use crate::sys::spawn::{Prepared, Stage};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -22,6 +23,8 @@ use std::time::SystemTime;
 
 /// What one attempt runs.
 pub struct Attempt<'a> {
+    /// Of the service in the table.
+    pub index: usize,
     pub service: &'a Service,
     pub environment: &'a Environment,
     pub command: &'a Command,
@@ -30,17 +33,16 @@ pub struct Attempt<'a> {
     pub token: &'a str,
 }
 
-/// It runs: its record is on disk and its exec has succeeded.
-#[derive(Clone, Debug)]
-pub struct Running {
-    pub instance: Instance,
-}
-
 #[derive(Debug)]
 pub enum NotRun {
     /// A `stop` came in between.
     Cancelled,
     Failed(String),
+    /// It was recorded, and then could not be executed.
+    Exec {
+        instance: Instance,
+        why: String,
+    },
 }
 
 /// Opens the log for appending, and marks the open file as this instance's.
@@ -62,42 +64,80 @@ fn open_log(act: &Act, service: &Service) -> Result<(File, Log), String> {
     Ok((file, log))
 }
 
-pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Running, NotRun> {
+pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Instance, NotRun> {
     let failed = |error: io::Error| NotRun::Failed(error.to_string());
-    let service = attempt.service;
     let folder = act
         .folder
         .as_ref()
         .map_err(|refused| NotRun::Failed(refused.about(&act.table.pids_dir)))?;
-    let (file, log) = open_log(act, service).map_err(NotRun::Failed)?;
     let token = trace::token_value(attempt.token, None, &folder.path);
     let helper = attempt.phase == Phase::Preparing;
     let prepared =
         helper::prepare(attempt.command, attempt.environment, token, helper).map_err(failed)?;
-    let template = template(act, attempt, log);
-    let id = service.id.clone();
-    let me = act.claim();
-    let shared = act.clone();
-    let table = act.table.file.clone();
+    let newborn = Newborn {
+        act: act.clone(),
+        index: attempt.index,
+        phase: attempt.phase,
+        token: attempt.token.to_string(),
+        uid: attempt.environment.uid(),
+        executable: attempt
+            .environment
+            .found(attempt.service)
+            .and_then(|found| executable(&found)),
+    };
     let journal = act.journal().map_err(NotRun::Failed)?;
-    let forked = journal.update(move |transaction| -> Result<_, NotRun> {
-        let mine = transaction
-            .ledger
-            .entries
-            .get(&id)
-            .is_some_and(|entry| entry.starter.as_ref() == Some(&me));
-        if !mine {
+    let forked = journal.update(move |transaction| newborn.fork(prepared, transaction));
+    let (instance, number, passage) = forked.await.map_err(NotRun::Failed)??;
+    passage
+        .until(|passage| passage.is_some().then_some(()))
+        .await;
+    let failure = passage.see(|passage| {
+        let (stage, error) = passage.as_ref()?.get(&number)?;
+        Some((*stage, error.to_string()))
+    });
+    match failure {
+        Some((stage, why)) => Err(NotRun::Exec {
+            instance,
+            why: exec_failure(attempt, stage, &why),
+        }),
+        None => Ok(instance),
+    }
+}
+
+/// A child about to be made, as far as its record can be written before.
+struct Newborn {
+    act: Rc<Act>,
+    index: usize,
+    phase: Phase,
+    token: String,
+    uid: u32,
+    executable: Option<(std::path::PathBuf, u64, u64, i64)>,
+}
+
+impl Newborn {
+    /// Under the lock: opens the log, makes the child, writes its PID file, adds its record.
+    fn fork(
+        self,
+        prepared: Prepared,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<(Instance, usize, Rc<Passage>), NotRun> {
+        let service = &self.act.table.services[self.index];
+        let id = service.id.clone();
+        let me = self.act.claim();
+        let claimed = |entry: &Entry| entry.starter.as_ref() == Some(&me);
+        if !transaction.ledger.entries.get(&id).is_some_and(claimed) {
             return Err(NotRun::Cancelled);
         }
-        let null = shared.null.as_fd();
+        let (file, log) = open_log(&self.act, service).map_err(NotRun::Failed)?;
         let what = |error: io::Error| NotRun::Failed(format!("cannot be forked: {error}"));
         let folder = transaction.folder;
         let (gate, passage) = transaction.gate().map_err(what)?;
-        let number = gate.next_child();
+        let number = gate.len();
+        let null = self.act.null.as_fd();
         let leader = gate
-            .fork(&prepared, null, file.as_fd(), &shared.inherited)
+            .fork(prepared, null, file.as_fd(), &self.act.inherited)
             .map_err(what)?;
-        shared.children.add(leader.pid);
+        self.act.children.add(leader.pid);
         if let Err(error) = pidfile::write(folder, &id, leader.pid) {
             gate.turn_away(leader.pid);
             return Err(NotRun::Failed(format!("{}: {error}", pidfile::name(&id))));
@@ -106,48 +146,26 @@ pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Running, NotRun
         transaction.on_failure(move |folder| {
             let _ = pidfile::remove(folder, &file_of, &[leader.pid]);
         });
-        let instance = Instance {
-            leader: Claim {
-                pid: leader.pid,
-                start_time: leader.start_time,
-                ..me
-            },
-            since: leader.start_time,
-            session: Some(leader.pid),
-            ..template
-        };
-        let entry: &mut Entry = transaction.ledger.entry(&id, &table);
+        let entry = transaction.ledger.entry(&id, &self.act.table.file);
         // What `prepare` left in the background stays family.
         let earlier = entry
             .instance
             .take()
-            .filter(|earlier| earlier.token == instance.token);
-        let since = earlier.map_or(instance.since, |earlier| earlier.since);
-        entry.instance = Some(Instance {
+            .filter(|earlier| earlier.token == self.token);
+        let since = earlier.map_or(leader.start_time, |earlier| earlier.since);
+        let made = record(&self.act, service, leader, log, self.uid);
+        let instance = Instance {
             since,
-            ..instance.clone()
-        });
+            token: self.token,
+            phase: self.phase,
+            session: Some(leader.pid),
+            executable: self.executable,
+            ..made
+        };
+        entry.instance = Some(instance.clone());
         entry.failure = None;
-        Ok((Instance { since, ..instance }, number, passage))
-    });
-    let (instance, number, passage) = match forked.await {
-        Ok(result) => result?,
-        Err(why) => {
-            return Err(NotRun::Failed(why));
-        }
-    };
-    passage
-        .until(|passage| passage.is_some().then_some(()))
-        .await;
-    if let Some((stage, why)) = passage.see(|passage| {
-        passage
-            .as_ref()
-            .and_then(|failures| failures.get(&number))
-            .map(|(stage, error)| (*stage, error.to_string()))
-    }) {
-        return Err(NotRun::Failed(exec_failure(attempt, stage, &why)));
+        Ok((instance, number, passage))
     }
-    Ok(Running { instance })
 }
 
 fn exec_failure(attempt: &Attempt<'_>, stage: Stage, why: &str) -> String {
@@ -159,37 +177,27 @@ fn exec_failure(attempt: &Attempt<'_>, stage: Stage, why: &str) -> String {
     format!("it could not {}{subject}: {why}", stage.doing())
 }
 
-/// The record without the leader, which is not forked yet.
-fn template(act: &Act, attempt: &Attempt<'_>, log: Log) -> Instance {
-    let service = attempt.service;
-    let executable = attempt
-        .environment
-        .program(service)
-        .and_then(|program| executable(&program.found));
+/// What is recorded of any instance of the service from now on.
+fn record(act: &Act, service: &Service, leader: Identity, log: Log, uid: u32) -> Instance {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Instance {
-        leader: Claim {
-            pid: 0,
-            start_time: 0,
-            ..act.claim()
-        },
-        since: 0,
-        token: attempt.token.to_string(),
-        started_at: SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0.0, |time| time.as_secs_f64()),
-        phase: attempt.phase,
+        leader: Claim::new(leader, &act.place),
+        since: leader.start_time,
+        token: String::new(),
+        started_at: now.map_or(0.0, |now| now.as_secs_f64()),
+        phase: Phase::Ready,
         followed: false,
         session: None,
         members: Vec::new(),
         frozen: false,
         log,
         port: service.port,
-        uid: attempt.environment.uid(),
+        uid,
         stop_schedule: recorded(&service.schedule),
         stop_leader_only: service.stop_scope == crate::config::StopScope::Leader,
         ready_timeout_ms: service.ready_timeout.as_millis() as u64,
         digest: environment::digest(&act.table, service),
-        executable,
+        executable: None,
     }
 }
 
@@ -212,27 +220,21 @@ pub fn adopted(
     leader: Identity,
 ) -> Instance {
     let path = act.table.log_file(&service.id);
+    let begin = std::fs::metadata(&path).map_or(0, |m| m.len());
     let log = Log {
-        begin: std::fs::metadata(&path).map_or(0, |m| m.len()),
+        begin,
         path,
         device: 0,
         inode: 0,
         lock: None,
     };
-    let attempt = Attempt {
-        service,
-        environment,
-        command: &service.command,
-        phase: Phase::Ready,
-        token: "",
-    };
-    let age = boot::age(leader.start_time);
-    let template = template(act, &attempt, log);
+    let made = record(act, service, leader, log, environment.uid());
     Instance {
-        leader: Claim::new(leader, &act.place),
-        since: leader.start_time,
-        started_at: template.started_at - age,
+        started_at: made.started_at - boot::age(leader.start_time),
         followed: true,
-        ..template
+        executable: environment
+            .found(service)
+            .and_then(|found| executable(&found)),
+        ..made
     }
 }

@@ -183,7 +183,11 @@ pub async fn take_over(
     let hunt = Hunt {
         label: id.to_string(),
         traces: Traces::of_processes(known.clone()),
-        first: roots,
+        // Their children would be orphans, and unknown, after the first signal.
+        first: known
+            .iter()
+            .flat_map(|&root| crate::observe::by_ancestry(root))
+            .collect(),
         leader: None,
         schedule,
         scope: StopScope::Family,

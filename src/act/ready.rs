@@ -91,7 +91,7 @@ impl Awaited<'_> {
             family: &family,
             helper: Some(helper),
         };
-        health::probe(&patient).await
+        Box::pin(health::probe(&patient)).await
     }
 
     /// `timeout` counts from now: from exec.
@@ -104,7 +104,7 @@ impl Awaited<'_> {
             Some(until),
             "it fails",
         );
-        let work = reactor::by(until, self.settle(&last));
+        let work = reactor::by(until, Box::pin(self.settle(&last)));
         let unwanted = reactor::race(self.interrupted(), self.cancelled());
         match reactor::race(work, unwanted).await {
             Either::First(Some(verdict)) => verdict,
@@ -134,25 +134,25 @@ impl Awaited<'_> {
         if self.service.daemonizes && !self.instance.followed {
             *last.borrow_mut() = "its command has not gone to the background yet".to_string();
             let exit = self.leader_exit().await;
-            return self.follow(exit, last, &helper).await;
+            return Box::pin(self.follow(exit, last, &helper)).await;
         }
         let settled_at = Instant::now() + SETTLED;
         let healthy = async {
-            health::until_healthy(async || self.probe(&helper).await, last).await;
+            health::until_healthy(async || Box::pin(self.probe(&helper)).await, last).await;
             if self.is_child && Instant::now() < settled_at {
                 "it has not lived for 200 ms yet".clone_into(&mut last.borrow_mut());
                 reactor::sleep_until(settled_at).await;
                 // It may have stopped answering while it settled.
-                health::until_healthy(async || self.probe(&helper).await, last).await;
+                health::until_healthy(async || Box::pin(self.probe(&helper)).await, last).await;
             }
         };
         match reactor::race(self.leader_exit(), healthy).await {
-            Either::First(exit) => self.follow(exit, last, &helper).await,
+            Either::First(exit) => Box::pin(self.follow(exit, last, &helper)).await,
             Either::Second(()) => match proc::alive(self.leader()) {
                 Ok(Some(_)) => Verdict::Ready,
                 _ => {
                     let exit = self.leader_exit().await;
-                    self.follow(exit, last, &helper).await
+                    Box::pin(self.follow(exit, last, &helper)).await
                 }
             },
         }
@@ -187,7 +187,7 @@ impl Awaited<'_> {
             self.seen
                 .borrow_mut()
                 .extend(family.iter().map(|stat| (stat.pid, stat.identity())));
-            match self.probe(helper).await {
+            match Box::pin(self.probe(helper)).await {
                 Ok(()) => {
                     // Looked at again: the probe may have taken its time.
                     let family = self.remains().await;
@@ -234,12 +234,12 @@ impl Awaited<'_> {
 
     fn is_ours(&self, orphan: &Stat) -> bool {
         let mut buffer = Vec::new();
-        if let Some(found) = trace::token_of(orphan.pid, &mut buffer) {
+        if let Ok(Some(found)) = trace::token_of(orphan.pid, &mut buffer) {
             return found.token == self.instance.token && found.helper.is_none();
         }
         let log = &self.instance.log;
         let files = HashSet::from([(log.device, log.inode)]);
-        let locks = trace::log_locks_of(orphan.pid, &files);
+        let locks = trace::log_locks_of(orphan.pid, &files).unwrap_or_default();
         if log.lock.is_some_and(|lock| locks.contains(&lock))
             || self.instance.session == Some(orphan.session)
         {
@@ -299,5 +299,5 @@ pub async fn is_healthy(
         family,
         helper: helper.as_ref(),
     };
-    health::probe(&patient).await
+    Box::pin(health::probe(&patient)).await
 }

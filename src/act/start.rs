@@ -107,27 +107,30 @@ async fn claim(act: &Rc<Act>, order: &[usize]) -> Vec<StartStep> {
     let claimed = journal.update(move |transaction| {
         let scene = Scene::with(
             &shared.place,
+            &shared.table,
             transaction.folder,
-            transaction.ledger.clone(),
+            transaction.ledger,
         );
-        let me = shared.claim();
-        let mut steps = Vec::new();
-        for index in indices {
+        let step = |&index: &usize| {
             let service = &shared.table.services[index];
-            let step = plan::start(
-                scene.observe(&service.id, Some(service)),
-                &shared.table.file,
-            );
-            if matches!(step, StartStep::Start { .. }) {
-                let entry = transaction.ledger.entry(&service.id, &shared.table.file);
-                if entry.instance.is_none() {
-                    entry.table.clone_from(&shared.table.file);
-                }
-                entry.starter = Some(me.clone());
-                entry.restarter = None;
-                entry.failure = None;
+            plan::start(scene.observe(&service.id, Some(service)))
+        };
+        let steps: Vec<StartStep> = indices.iter().map(step).collect();
+        let me = shared.claim();
+        let claimed = indices
+            .iter()
+            .zip(&steps)
+            .filter(|(_, step)| matches!(step, StartStep::Start { .. }));
+        for (&index, _) in claimed {
+            let entry = transaction
+                .ledger
+                .entry(&shared.table.services[index].id, &shared.table.file);
+            if entry.instance.is_none() {
+                entry.table.clone_from(&shared.table.file);
             }
-            steps.push(step);
+            entry.starter = Some(me.clone());
+            entry.restarter = None;
+            entry.failure = None;
         }
         steps
     });
@@ -171,24 +174,24 @@ impl Story {
             match step {
                 StartStep::Fail(why) => return self.failed(why, 0),
                 StartStep::AwaitStop => {
-                    self.await_stop().await;
+                    Box::pin(self.await_stop()).await;
                     if self.act.interrupts() > 0 {
                         return self.failed("interrupted".to_string(), 0);
                     }
                 }
                 StartStep::Join { pid } => {
-                    if let Some(started) = self.join(pid).await {
+                    if let Some(started) = Box::pin(self.join(pid)).await {
                         return started;
                     }
                 }
                 StartStep::AlreadyRunning { leader, recorded } => {
-                    return self.already_running(leader, recorded).await;
+                    return Box::pin(self.already_running(leader, recorded)).await;
                 }
                 StartStep::Start { leftovers, stale } => {
                     self.act
                         .starting
                         .change(|ids| ids.insert(self.id().to_string()));
-                    let started = self.bring_up(leftovers, stale).await;
+                    let started = Box::pin(self.bring_up(leftovers, stale)).await;
                     self.act.starting.change(|ids| ids.remove(self.id()));
                     return started;
                 }
@@ -272,7 +275,7 @@ impl Story {
                     if self.no_wait {
                         return Some(self.joined(instance.leader.identity()).await);
                     }
-                    return Some(self.await_joined(instance, until).await);
+                    return Some(Box::pin(self.await_joined(instance, until)).await);
                 }
                 (Some(_), _) if self.no_wait => {
                     return Some(Started {
@@ -389,7 +392,7 @@ impl Story {
 
     async fn bring_up(&self, leftovers: Vec<Stat>, stale: Option<String>) -> Started {
         if let Some(why) = &stale {
-            match self.remove_stale().await {
+            match Box::pin(self.remove_stale()).await {
                 Ok(()) => {
                     self.act
                         .event(EventKind::StaleRemoved, self.id(), None, why.clone(), &[]);
@@ -431,21 +434,21 @@ impl Story {
             }
         }
         if self.act.interrupts() > 0 {
-            return self.give_up("interrupted".to_string(), 0, None).await;
+            return Box::pin(self.give_up("interrupted".to_string(), 0, None)).await;
         }
         if !leftovers.is_empty() {
-            match self.deal_with_leftovers(leftovers).await {
+            match Box::pin(self.deal_with_leftovers(leftovers)).await {
                 Ok(None) => {}
                 Ok(Some(started)) => return started,
-                Err(why) => return self.give_up(why, 0, None).await,
+                Err(why) => return Box::pin(self.give_up(why, 0, None)).await,
             }
         }
         let environment = match Environment::of(self.service()) {
             Ok(environment) => environment,
-            Err(why) => return self.give_up(why, 0, None).await,
+            Err(why) => return Box::pin(self.give_up(why, 0, None)).await,
         };
-        if let Err(why) = self.clear_port().await {
-            return self.give_up(why, 0, None).await;
+        if let Err(why) = Box::pin(self.clear_port()).await {
+            return Box::pin(self.give_up(why, 0, None)).await;
         }
         let token = match boot::random_token() {
             Ok(token) => token,
@@ -463,13 +466,13 @@ impl Story {
                 .give_up(format!("its log cannot be rotated: {error}"), 0, None)
                 .await;
         }
-        if let Err(started) = self.prepare(&environment, &token).await {
+        if let Err(started) = Box::pin(self.prepare(&environment, &token)).await {
             return started;
         }
         if let Err(why) = environment.ensure_command_is_found(self.service()) {
-            return self.give_up(why, 0, None).await;
+            return Box::pin(self.give_up(why, 0, None)).await;
         }
-        self.attempts(&environment, &token).await
+        Box::pin(self.attempts(&environment, &token)).await
     }
 
     async fn remove_stale(&self) -> Result<(), String> {
@@ -557,13 +560,13 @@ impl Story {
             Judged::Refused(why) | Judged::Unseen(why) => Err(why),
             Judged::Stoppable { roots, named } => {
                 let pid = roots.first().map(|root| root.pid);
-                let caught = port::take_over(
+                let caught = Box::pin(port::take_over(
                     &self.act,
                     self.id(),
                     roots,
                     service.schedule.clone(),
                     "it held the service's port",
-                )
+                ))
                 .await;
                 if !caught.survivors.is_empty() {
                     return Err(format!(
@@ -594,20 +597,26 @@ impl Story {
             return Ok(());
         }
         let attempt = Attempt {
+            index: self.index,
             service,
             environment,
             command,
             phase: Phase::Preparing,
             token,
         };
-        let running = match launch::run(&self.act, &attempt).await {
+        let running = match Box::pin(launch::run(&self.act, &attempt)).await {
             Ok(running) => running,
             Err(NotRun::Cancelled) => return Err(self.cancelled(0)),
             Err(NotRun::Failed(why)) => {
-                return Err(self.give_up(format!("prepare: {why}"), 0, None).await);
+                return Err(Box::pin(self.give_up(format!("prepare: {why}"), 0, None)).await);
+            }
+            Err(NotRun::Exec { instance, why }) => {
+                return Err(
+                    Box::pin(self.give_up(format!("prepare: {why}"), 0, Some(&instance))).await,
+                );
             }
         };
-        let leader = running.instance.leader.identity();
+        let leader = running.leader.identity();
         self.act.event(
             EventKind::Prepare,
             self.id(),
@@ -633,15 +642,11 @@ impl Story {
                     return Err(self.cancelled(0));
                 }
                 Err(self
-                    .give_up(
-                        format!("prepare failed: {exit}"),
-                        0,
-                        Some(&running.instance),
-                    )
+                    .give_up(format!("prepare failed: {exit}"), 0, Some(&running))
                     .await)
             }
             reactor::Either::Second(reactor::Either::First(())) => Err(self
-                .give_up("interrupted".to_string(), 0, Some(&running.instance))
+                .give_up("interrupted".to_string(), 0, Some(&running))
                 .await),
             reactor::Either::Second(reactor::Either::Second(())) => Err(self.cancelled(0)),
         }
@@ -654,6 +659,7 @@ impl Story {
         loop {
             attempt_number += 1;
             let attempt = Attempt {
+                index: self.index,
                 service,
                 environment,
                 command: &service.command,
@@ -661,10 +667,15 @@ impl Story {
                 token,
             };
             let began = Instant::now();
-            let instance = match launch::run(&self.act, &attempt).await {
-                Ok(running) => running.instance,
+            let instance = match Box::pin(launch::run(&self.act, &attempt)).await {
+                Ok(instance) => instance,
                 Err(NotRun::Cancelled) => return self.cancelled(attempt_number),
-                Err(NotRun::Failed(why)) => return self.give_up(why, attempt_number, None).await,
+                Err(NotRun::Failed(why)) => {
+                    return Box::pin(self.give_up(why, attempt_number, None)).await;
+                }
+                Err(NotRun::Exec { instance, why }) => {
+                    return Box::pin(self.give_up(why, attempt_number, Some(&instance))).await;
+                }
             };
             let leader = instance.leader.identity();
             let why = if attempt_number == 1 {
@@ -689,7 +700,7 @@ impl Story {
                 is_child: true,
                 seen: RefCell::new(BTreeMap::new()),
             };
-            let verdict = awaited.verdict(self.ready_timeout).await;
+            let verdict = Box::pin(awaited.verdict(self.ready_timeout)).await;
             let ready_ms = Some(began.elapsed().as_millis() as u64);
             let started = |pid: i32| Started {
                 attempts: attempt_number,
@@ -748,8 +759,8 @@ impl Story {
                         &[("status", json!(how))],
                     );
                     if attempt_number < service.start_attempts && self.act.interrupts() == 0 {
-                        if let Err(why) = self.undo(&awaited).await {
-                            return self.give_up(why, attempt_number, None).await;
+                        if let Err(why) = Box::pin(self.undo(&awaited)).await {
+                            return Box::pin(self.give_up(why, attempt_number, None)).await;
                         }
                         let until = Instant::now() + back_off;
                         let _shown = self.act.show(
@@ -776,14 +787,14 @@ impl Story {
                     format!("{how} before it was ready")
                 }
             };
-            let undone = self.undo(&awaited).await;
+            let undone = Box::pin(self.undo(&awaited)).await;
             let why = match undone {
                 Ok(()) => why,
                 Err(trouble) => format!("{why}; {trouble}"),
             };
             let lines = logs::tail::tail_from(&instance.log.path, instance.log.begin, LINES_SHOWN)
                 .unwrap_or_default();
-            let mut started = self.give_up(why, attempt_number, None).await;
+            let mut started = Box::pin(self.give_up(why, attempt_number, None)).await;
             started.log_lines = lines
                 .iter()
                 .map(|line| logs::sanitize::sanitize(line))
@@ -837,7 +848,7 @@ impl Story {
             already_signalled: false,
             why,
         };
-        hunt::end(&self.act, hunt).await
+        Box::pin(hunt::end(&self.act, hunt)).await
     }
 
     /// Removes record and PID file of an instance that has been ended; the claim stays.

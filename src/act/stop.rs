@@ -195,6 +195,21 @@ fn look(observation: Observation) -> Look {
         .entry
         .as_ref()
         .and_then(|entry| entry.instance.clone());
+    let step = match plan::stop(&observation) {
+        // What ancestry shows now may be all that ever shows it.
+        StopStep::End {
+            leader: Some(leader),
+            first,
+        } => {
+            let family = crate::observe::by_ancestry(leader);
+            let first = if family.is_empty() { first } else { family };
+            StopStep::End {
+                leader: Some(leader),
+                first,
+            }
+        }
+        step => step,
+    };
     Look {
         instance,
         pid_file_pid: match &observation.pid_file {
@@ -204,7 +219,7 @@ fn look(observation: Observation) -> Look {
         already_stopping: observation.stopper_at_work,
         cancelled_start: observation.starter_at_work,
         trouble: None,
-        step: plan::stop(observation),
+        step,
     }
 }
 
@@ -224,8 +239,9 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
             let claimed = journal.update(move |transaction| {
                 let scene = Scene::with(
                     &shared.place,
+                    &shared.table,
                     transaction.folder,
-                    transaction.ledger.clone(),
+                    transaction.ledger,
                 );
                 let looks: Vec<Look> = wanted
                     .iter()
@@ -236,6 +252,9 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
                     let Some(entry) = transaction.ledger.entries.get_mut(id) else {
                         continue;
                     };
+                    if matches!(look.step, StopStep::NotOurs(_)) {
+                        continue;
+                    }
                     entry.starter = None;
                     entry.restarter = None;
                     entry.failure = None;
@@ -244,12 +263,7 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
                         && let Some(instance) = &mut entry.instance
                     {
                         entry.stopper = Some(me.clone());
-                        // What ancestry shows now may be all that ever shows it.
-                        let family: Vec<Stat> = match leader {
-                            Some(leader) => crate::observe::by_ancestry(*leader),
-                            None => first.clone(),
-                        };
-                        let known: Vec<(i32, u64)> = family
+                        let known: Vec<(i32, u64)> = first
                             .iter()
                             .map(|stat| (stat.pid, stat.start_time))
                             .collect();
@@ -333,9 +347,12 @@ impl Story {
         let mut stopped = match look.step {
             StopStep::Fail(why) => Stopped::failed(&self.id, pid, why),
             StopStep::NotRunning => {
-                let _ = self.clean_up(&look.instance, &[]).await;
+                if look.instance.is_some() {
+                    let _ = self.clean_up(&look.instance, &[]).await;
+                }
                 Stopped::new(&self.id, StopOutcome::NotRunning, None)
             }
+            StopStep::NotOurs(table) => return self.not_ours(&table),
             StopStep::RemoveStale(why) => self.remove_stale(why, pid, &look.instance).await,
             StopStep::End { leader, first } => {
                 self.end(leader, first, &look.instance, look.already_stopping, pid)
@@ -343,7 +360,7 @@ impl Story {
             }
         };
         if stopped.outcome != StopOutcome::Failed {
-            self.clear_port(&mut stopped).await;
+            Box::pin(self.clear_port(&mut stopped)).await;
         }
         if let Some(trouble) = look.trouble
             && stopped.outcome != StopOutcome::NotRunning
@@ -359,6 +376,14 @@ impl Story {
             ));
         }
         stopped
+    }
+
+    fn not_ours(&self, table: &std::path::Path) -> Stopped {
+        let detail = format!("its id is recorded for another table: {}", table.display());
+        Stopped {
+            detail: Some(detail),
+            ..Stopped::new(&self.id, StopOutcome::NotRunning, None)
+        }
     }
 
     async fn remove_stale(
@@ -404,10 +429,6 @@ impl Story {
             Some(instance) => Traces::of(instance, &self.act.place),
             None => Traces::of_processes(leader.into_iter().collect()),
         };
-        let first = match leader {
-            Some(leader) => crate::observe::by_ancestry(leader),
-            None => first,
-        };
         let scope = match (self.service(), instance) {
             (Some(service), _) => service.stop_scope,
             (None, Some(instance)) => instance.scope(),
@@ -428,7 +449,7 @@ impl Story {
             why: "stop",
         };
         let gauge = self.options.gauges.get(&self.id);
-        let caught = hunt::end_measured(&self.act, hunt, gauge).await;
+        let caught = Box::pin(hunt::end_measured(&self.act, hunt, gauge)).await;
         let mut pids: Vec<i32> = pid
             .into_iter()
             .chain(leader.map(|leader| leader.pid))
@@ -490,9 +511,6 @@ impl Story {
         let Ok(journal) = self.act.journal() else {
             return Ok(());
         };
-        if instance.is_none() && pids.is_empty() {
-            return Ok(());
-        }
         let (shared, id, pids) = (self.act.clone(), self.id.clone(), pids.to_vec());
         let ended = instance
             .as_ref()
@@ -560,13 +578,13 @@ impl Story {
                 if roots.iter().all(|root| root.start_time <= self.ticks) =>
             {
                 let pid = roots.first().map(|root| root.pid);
-                let caught = port::take_over(
+                let caught = Box::pin(port::take_over(
                     &self.act,
                     &self.id,
                     roots,
                     self.schedule(None),
                     "it held the service's port",
-                )
+                ))
                 .await;
                 if !caught.survivors.is_empty() {
                     stopped.outcome = StopOutcome::Failed;

@@ -1,16 +1,18 @@
-//! Walks over /proc, shared: whoever needs one asks, and when nobody can go on without, one walk
-//! answers all. So a thousand services that end at once are proven gone by one walk.
+//! Walks over /proc, shared: whoever needs one asks, and one walk answers all. While families are still
+//! ending it waits a little for more of them, so a thousand services that end at once are proven gone
+//! by a few walks, and the walks never take most of the time.
 
-use crate::family::census::Census;
+use crate::family::census::{Census, Interest};
 use crate::family::trace::Traces;
 use crate::reactor::{self, Watch};
 use crate::state::folder::Folder;
 use crate::state::ledger::Ledger;
 use crate::sys::boot::Place;
 use crate::sys::proc::Stat;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 type Answer = Rc<Watch<Option<Result<Vec<Stat>, String>>>>;
 
@@ -19,6 +21,23 @@ pub struct Walker {
     /// Whose records keep the instances of others apart; none where `free` works without a table.
     folder: Option<Rc<Folder>>,
     asked: RefCell<Vec<(Traces, Answer)>>,
+    /// Families whose end is awaited by somebody who will ask.
+    hunted: Cell<usize>,
+    last: Cell<Option<(Instant, Duration)>>,
+}
+
+/// How long a walk waits for more to ask.
+const GATHER: Duration = Duration::from_millis(20);
+/// After a walk, so many times its cost passes before the next, while others may still ask.
+const SHARE: u32 = 3;
+
+/// Somebody who will ask for walks, for as long as it lives.
+pub struct Hunter(Rc<Walker>);
+
+impl Drop for Hunter {
+    fn drop(&mut self) {
+        self.0.hunted.set(self.0.hunted.get() - 1);
+    }
 }
 
 impl Walker {
@@ -27,6 +46,8 @@ impl Walker {
             place,
             folder,
             asked: RefCell::default(),
+            hunted: Cell::new(0),
+            last: Cell::new(None),
         })
     }
 
@@ -38,6 +59,7 @@ impl Walker {
             let walker = self.clone();
             reactor::spawn(async move {
                 reactor::idle().await;
+                walker.gather().await;
                 walker.walk();
             });
         }
@@ -47,11 +69,30 @@ impl Walker {
             .unwrap_or_else(|| Err("no answer".to_string()))
     }
 
+    pub fn hunter(self: &Rc<Self>) -> Hunter {
+        self.hunted.set(self.hunted.get() + 1);
+        Hunter(self.clone())
+    }
+
+    /// Until everybody has asked who will, or it is time.
+    async fn gather(&self) {
+        let until = Instant::now() + GATHER;
+        let until = self
+            .last
+            .get()
+            .map_or(until, |(end, cost)| until.max(end + cost * SHARE));
+        while self.asked.borrow().len() < self.hunted.get() && Instant::now() < until {
+            reactor::sleep_until(until.min(Instant::now() + Duration::from_millis(1))).await;
+        }
+    }
+
     fn walk(&self) {
+        let began = Instant::now();
         let asked = self.asked.take();
-        let census = Census::take().map_err(|error| format!("/proc cannot be read: {error}"));
         let mut traces: Vec<Traces> = asked.iter().map(|(traces, _)| traces.clone()).collect();
         traces.extend(self.others(&traces));
+        let census = Census::take(&Interest::of(&traces))
+            .map_err(|error| format!("/proc cannot be read: {error}"));
         let folder = self
             .folder
             .as_ref()
@@ -66,6 +107,7 @@ impl Walker {
             };
             answer.change(|answer| *answer = Some(result));
         }
+        self.last.set(Some((Instant::now(), began.elapsed())));
     }
 
     /// The recorded instances that nobody asked for: what is theirs is nobody else's.

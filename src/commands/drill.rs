@@ -91,6 +91,10 @@ fn survey(
                 })
             }
             Found::Orphaned(_) => Some("what is left of it is running: stop it first".to_string()),
+            Found::Elsewhere(table) => {
+                let table = table.display();
+                Some(format!("it is recorded for another table: {table}"))
+            }
             Found::Unknown(why) => Some(why),
             Found::Stopped | Found::Stale(_) => None,
         };

@@ -11,11 +11,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::Session;
 use crate::config::Table;
 use crate::events::tell::{Teller, Told};
+use crate::exit_code::ExitCode;
 use crate::logs::follow::{Drained, Follower, Position};
 use crate::logs::print::{Look, Printer, Source, Stop};
 use crate::logs::tail::last_parts;
+use crate::report;
+use crate::selection;
 use crate::sys::interrupt::exit_on_interrupt;
 
 /// Enough for a stack trace and what led to it, of one service or a few.
@@ -28,15 +32,16 @@ pub struct LogsOptions {
     pub events: bool,
 }
 
-/// Shows them on standard output; returns the exit code: 1 where a log could not be read. A log that
-/// does not exist yet is told, and no failure. Followed logs end by a signal (130, 143) or with the
-/// reader.
-pub fn run(
-    table: &Table,
-    selected: &[usize],
-    options: &LogsOptions,
-    look: Look,
-) -> anyhow::Result<u8> {
+/// Shows them on standard output; exits 1 where a log could not be read. A log that does not exist
+/// yet is told, and no failure. Followed logs end by a signal (130, 143) or with the reader.
+pub fn run(session: &Session, words: &[String], options: &LogsOptions) -> anyhow::Result<ExitCode> {
+    session.refuse_json("the event log is JSON as it is: logs/events.jsonl")?;
+    let table = session.table()?;
+    let (selected, _) = selection::select(&table, words, &[])?;
+    let look = Look {
+        terminal: session.style.terminal,
+        color: session.style.color,
+    };
     if options.follow {
         exit_on_interrupt()?;
         allow_a_descriptor_for_each_log();
@@ -44,12 +49,12 @@ pub fn run(
     let stdout = io::stdout();
     let reader = stdout.as_fd();
     let mut logs = Logs {
-        table,
-        selected,
+        table: &table,
+        selected: &selected,
         options,
         look,
         reader,
-        tell: |text| eprintln!("{text}"),
+        tell: |text: String| report::warn(&text),
         failed: false,
     };
     let out = BufWriter::with_capacity(64 * 1024, stdout.lock());
@@ -58,7 +63,8 @@ pub fn run(
         false => logs.show(out),
     };
     match shown {
-        Ok(()) | Err(Stop::ReaderGone) => Ok(u8::from(logs.failed)),
+        Ok(()) | Err(Stop::ReaderGone) if logs.failed => Ok(ExitCode::Failed),
+        Ok(()) | Err(Stop::ReaderGone) => Ok(ExitCode::Done),
         Err(Stop::Failed(e)) => Err(e.into()),
     }
 }
@@ -256,10 +262,10 @@ fn wait(follower: &Follower, reader: BorrowedFd) -> Result<(), Stop> {
 /// The usual soft limit, 1,024, is less than a large table has logs. Where it cannot be raised, the log
 /// that finds none left is told.
 fn allow_a_descriptor_for_each_log() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        if soft < hard {
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        }
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

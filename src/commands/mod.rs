@@ -1,9 +1,15 @@
 //! One file per subcommand: it tells that command's story and nothing else.
 
+pub mod check;
+pub mod completions;
 pub mod drill;
+pub mod export;
+pub mod init;
 pub mod logs;
+pub mod man;
 pub mod restart;
 pub mod run;
+pub mod schema;
 pub mod start;
 pub mod status;
 pub mod stop;
@@ -44,6 +50,22 @@ impl Session {
 
     pub fn table(&self) -> Result<Rc<Table>, TableErrors> {
         Ok(Rc::new(locate::load(&self.table_path()?)?))
+    }
+
+    /// For commands that have no JSON form. `instead`: what there is, where there is something.
+    pub fn refuse_json(&self, instead: &str) -> Result<(), Usage> {
+        match self.style.json {
+            false => Ok(()),
+            true => Err(Usage(format!("--json: not for this command ({instead})"))),
+        }
+    }
+
+    /// `pidctl`, with the option by which it was told the table: for commands that people paste.
+    pub fn own_words(&self) -> String {
+        self.flag.as_ref().map_or_else(
+            || "pidctl".to_owned(),
+            |path| format!("pidctl -c {}", shell_word(path)),
+        )
     }
 
     /// For commands that start or stop: `make_folder` where something will be recorded.
@@ -134,5 +156,16 @@ pub fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
+    }
+}
+
+/// As a shell takes it for one word.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

@@ -104,7 +104,7 @@ fn foresee(act: &Rc<Act>, style: &Style, order: &[usize], takeover: Option<Takeo
     let mut foreseen = Vec::new();
     for &index in order {
         let service = &act.table.services[index];
-        let mut step = plan::start(scene.observe(&service.id, Some(service)), &act.table.file);
+        let mut step = plan::start(scene.observe(&service.id, Some(service)));
         let mut note = None;
         if let (StartStep::Start { leftovers, .. }, Some(port)) = (&step, service.port)
             && leftovers.is_empty()

@@ -12,6 +12,7 @@ use crate::observe::{self, Found, Observation, Scene};
 use crate::reactor;
 use crate::report::status::{self, HealthWord, Row, State};
 use crate::report::{Style, json};
+use crate::state::folder::Folder;
 use crate::state::record::{Instance, Phase};
 use crate::sys::boot;
 use crate::sys::listeners::{PortSet, Protocol};
@@ -76,31 +77,52 @@ pub fn show(style: &Style, rows: &[Row]) {
 /// One row for each selected service, and for the records of this table that have no entry in it.
 pub async fn look(act: &Rc<Act>, words: &[String]) -> Vec<Row> {
     let (indices, gone) = super::select(&act.table, words).unwrap_or_default();
-    let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
+    // It may have been made since the last look.
+    let made = Folder::open(&act.table.pids_dir);
+    let scene = Scene::new(&act.place, made.as_ref(), &act.table);
     for warning in &scene.ledger.warnings {
         crate::report::warn(warning);
     }
-    // Probes that take their time are waited for side by side.
-    let mut tasks = Vec::new();
-    for index in indices {
-        let service = &act.table.services[index];
-        let seen = Seen::of(&scene, service.id.clone(), Some(service));
-        let shared = act.clone();
-        tasks.push(reactor::spawn(async move {
-            seen.row(&shared, Some(&shared.table.services[index])).await
-        }));
-    }
-    for id in gone {
-        let seen = Seen::of(&scene, id, None);
-        let shared = act.clone();
-        tasks.push(reactor::spawn(async move { seen.row(&shared, None).await }));
-    }
-    let mut rows = Vec::new();
-    for task in tasks {
-        rows.push(task.await);
+    let ids = indices
+        .into_iter()
+        .map(|index| (act.table.services[index].id.clone(), Some(index)));
+    let ids = ids.chain(gone.into_iter().map(|id| (id, None)));
+    // Probes that take their time are waited for side by side; a thousand services need none.
+    let pending: Vec<Pending> = ids
+        .map(|(id, index)| {
+            let service = index.map(|index| &act.table.services[index]);
+            let seen = Seen::of(&scene, id, service);
+            match seen.ask(act, index) {
+                Some(asked) => Pending::Asked(Box::new(seen), index, asked),
+                None => {
+                    let asked = (!seen.family.is_empty() && service.is_some()).then_some(Ok(()));
+                    Pending::Known(Box::new(seen.row(act, service, asked)))
+                }
+            }
+        })
+        .collect();
+    let mut rows = Vec::with_capacity(pending.len());
+    for pending in pending {
+        rows.push(match pending {
+            Pending::Known(row) => *row,
+            Pending::Asked(seen, index, asked) => {
+                let asked = asked.await;
+                seen.row(
+                    act,
+                    index.map(|index| &act.table.services[index]),
+                    Some(asked),
+                )
+            }
+        });
     }
     name_foreign_holders(act, &mut rows);
     rows
+}
+
+/// A row, or what it waits for.
+enum Pending {
+    Known(Box<Row>),
+    Asked(Box<Seen>, Option<usize>, reactor::Task<Result<(), String>>),
 }
 
 /// What was observed of one id, and the family as ancestry shows it.
@@ -125,23 +147,37 @@ impl Seen {
         }
     }
 
-    async fn row(self, act: &Rc<Act>, service: Option<&Service>) -> Row {
-        let instance = self
-            .observation
+    /// Asks for its health; `None` where it need not be asked.
+    fn ask(
+        &self,
+        act: &Rc<Act>,
+        index: Option<usize>,
+    ) -> Option<reactor::Task<Result<(), String>>> {
+        let index = index.filter(|_| !self.family.is_empty())?;
+        if act.table.services[index].health == Health::None {
+            return None;
+        }
+        let pids: Vec<i32> = self.family.iter().map(|stat| stat.pid).collect();
+        let token = self
+            .instance()
+            .map(|instance| instance.token.clone())
+            .unwrap_or_default();
+        let act = act.clone();
+        Some(reactor::spawn(async move {
+            ready::is_healthy(&act, &act.table.services[index], &token, &pids).await
+        }))
+    }
+
+    fn instance(&self) -> Option<&Instance> {
+        self.observation
             .entry
             .as_ref()
-            .and_then(|entry| entry.instance.clone());
-        let pids: Vec<i32> = self.family.iter().map(|stat| stat.pid).collect();
-        let token = instance
-            .as_ref()
-            .map_or("", |instance| instance.token.as_str());
-        let asked = match service {
-            Some(service) if !pids.is_empty() => {
-                Some(ready::is_healthy(act, service, token, &pids).await)
-            }
-            _ => None,
-        };
-        let (mut state, pid, detail) = self.state(service, instance.as_ref(), asked.as_ref());
+            .and_then(|entry| entry.instance.as_ref())
+    }
+
+    fn row(self, act: &Act, service: Option<&Service>, asked: Option<Result<(), String>>) -> Row {
+        let instance = self.instance();
+        let (mut state, pid, detail) = self.state(service, instance, asked.as_ref());
         let mut details: Vec<String> = detail.into_iter().collect();
         if service.is_none() {
             details.insert(0, "not in the table".to_string());
@@ -158,7 +194,7 @@ impl Seen {
         Row {
             name: service.map_or_else(|| self.id.clone(), |service| service.name.clone()),
             port: service.map_or_else(
-                || instance.as_ref().and_then(|instance| instance.port),
+                || instance.and_then(|instance| instance.port),
                 |service| service.port,
             ),
             state,
@@ -176,9 +212,8 @@ impl Seen {
                 (_, Some(Ok(()))) => HealthWord::Ok,
                 (_, Some(Err(_))) => HealthWord::Failing,
             },
-            changed: service.map_or_else(Vec::new, |service| {
-                start::changes(act, service, instance.as_ref())
-            }),
+            changed: service
+                .map_or_else(Vec::new, |service| start::changes(act, service, instance)),
             log: Some(act.table.log_file(&self.id).display().to_string()),
             detail: (!details.is_empty()).then(|| details.join("; ")),
             description: service.map_or_else(String::new, |service| service.description.clone()),
@@ -199,6 +234,10 @@ impl Seen {
                 instance.map(|instance| instance.leader.pid),
                 Some(why.clone()),
             ),
+            Found::Elsewhere(table) => {
+                let told = format!("its id is recorded for another table: {}", table.display());
+                (State::Stopped, None, Some(told))
+            }
             Found::Stale(why) => (State::Stale, None, Some(why.clone())),
             Found::Stopped if self.observation.starter_at_work => (
                 State::Starting,

@@ -128,9 +128,16 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
         } else if let Some(timeout) = options.timeout {
             schedule = schedule.with_timeout(timeout);
         }
-        let stopped = match plan::stop(observation) {
+        let stopped = match plan::stop(&observation) {
             StopStep::Fail(why) => Stopped::failed(&id, None, why),
             StopStep::NotRunning => Stopped::new(&id, StopOutcome::NotRunning, None),
+            StopStep::NotOurs(table) => Stopped {
+                detail: Some(format!(
+                    "its id is recorded for another table: {}",
+                    table.display()
+                )),
+                ..Stopped::new(&id, StopOutcome::NotRunning, None)
+            },
             StopStep::RemoveStale(why) => Stopped {
                 detail: Some(why),
                 ..Stopped::new(&id, StopOutcome::StaleRemoved, None)

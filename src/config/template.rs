@@ -2,6 +2,7 @@
 
 use super::errors::{TableError, TableErrors, quoted};
 use super::parse::is_name;
+use super::trusted_file;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -16,6 +17,12 @@ const PORT_STEP: usize = 100;
 struct Process<'a> {
     name: &'a str,
     command: &'a str,
+}
+
+/// Reads a Procfile and makes its table, as `from_procfile` does.
+pub fn load_procfile(path: &Path, dotenv: bool) -> Result<String, TableErrors> {
+    let text = trusted_file::read(path).map_err(|error| TableErrors::from_one(path, error))?;
+    from_procfile(&text, path, dotenv)
 }
 
 /// The table of a Procfile. `given` is the Procfile's path, for errors; `dotenv` tells that a `.env`

@@ -6,16 +6,51 @@
 //! than the parent. The session or process group counts while somebody shown otherwise is in it, for
 //! so long the kernel gives that number to nobody else.
 
-use super::trace::{self, Traces};
+use super::trace::{self, Token, Traces};
 use crate::sys::proc::{self, Identity, Stat};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What a walk must read of the processes besides their stat.
+#[derive(Clone, Debug, Default)]
+pub struct Interest {
+    /// Start time, in ticks, of the oldest instance: whoever is older bears no trace of any.
+    since: u64,
+    known: HashSet<Identity>,
+    logs: HashSet<(u64, u64)>,
+}
+
+impl Interest {
+    pub fn of(instances: &[Traces]) -> Interest {
+        Interest {
+            since: instances
+                .iter()
+                .map(|traces| traces.since)
+                .min()
+                .unwrap_or(u64::MAX),
+            known: instances
+                .iter()
+                .flat_map(|traces| traces.known.iter().copied())
+                .collect(),
+            logs: instances
+                .iter()
+                .filter_map(|traces| Some(traces.log?.file))
+                .collect(),
+        }
+    }
+}
+
 /// Every process there was during one walk; kernel threads left out.
 pub struct Census {
-    stats: Vec<Stat>,
+    entries: Vec<Entry>,
     by_pid: HashMap<i32, usize>,
+}
+
+struct Entry {
+    stat: Stat,
+    token: Option<Token>,
+    locks: Vec<u64>,
 }
 
 /// To whom a process belongs.
@@ -29,53 +64,59 @@ enum Owner {
 }
 
 /// From so many processes on, two threads read them.
-const WORTH_A_THREAD: usize = 2000;
+const WORTH_A_THREAD: usize = 1000;
+/// A machine where processes are born and gone all the time is looked at so often, and no more.
+const ROUNDS: usize = 50;
 
 impl Census {
-    pub fn take() -> io::Result<Census> {
+    /// Walks. Processes that are born meanwhile are looked at as well, until none of them has escaped:
+    /// one that forks and exits all the time is gone before a list of PIDs comes to it, but its
+    /// successor has a PID that was given later.
+    pub fn take(interest: &Interest) -> io::Result<Census> {
+        let mut last = last_pid()?;
         let pids = proc::all_pids()?;
-        let read = |pids: &[i32]| -> Vec<Stat> {
-            // One that is gone, or that hidepid hides from us, shows nothing.
+        let mut entries = Vec::with_capacity(pids.len());
+        let read = |pids: &[i32]| -> io::Result<Vec<Entry>> {
             pids.iter()
-                .filter_map(|&pid| proc::stat(pid).ok())
-                .filter(|stat| !stat.is_kernel_thread())
+                .filter_map(|&pid| Entry::read(pid, interest).transpose())
                 .collect()
         };
-        let stats = if pids.len() < WORTH_A_THREAD {
-            read(&pids)
+        if pids.len() < WORTH_A_THREAD {
+            entries.extend(read(&pids)?);
         } else {
             let (first, second) = pids.split_at(pids.len() / 2);
-            std::thread::scope(|scope| {
+            std::thread::scope(|scope| -> io::Result<()> {
                 let other = scope.spawn(|| read(second));
-                let mut stats = read(first);
-                stats.extend(other.join().unwrap_or_else(|_| read(second)));
-                stats
-            })
-        };
-        let by_pid = stats
-            .iter()
-            .enumerate()
-            .map(|(index, stat)| (stat.pid, index))
-            .collect();
-        Ok(Census { stats, by_pid })
-    }
-
-    pub fn get(&self, pid: i32) -> Option<&Stat> {
-        self.by_pid.get(&pid).map(|&index| &self.stats[index])
-    }
-
-    /// The parents of a process, nearest first.
-    pub fn ancestors(&self, pid: i32) -> Vec<&Stat> {
-        let mut found: Vec<&Stat> = Vec::new();
-        let mut stat = self.get(pid);
-        while let Some(parent) = stat.and_then(|stat| self.get(stat.ppid)) {
-            if found.iter().any(|seen| seen.pid == parent.pid) {
+                entries.extend(read(first)?);
+                entries.extend(other.join().unwrap_or_else(|_| read(second))?);
+                Ok(())
+            })?;
+        }
+        let mut listed: HashSet<i32> = pids.into_iter().collect();
+        for _ in 0..ROUNDS {
+            let now = last_pid()?;
+            if now == last {
                 break;
             }
-            found.push(parent);
-            stat = Some(parent);
+            let born = births(last, now)?
+                .into_iter()
+                .filter(|pid| listed.insert(*pid));
+            let born: Vec<i32> = born.collect();
+            last = now;
+            let found = read(&born)?;
+            // One that has ended already told nothing of whose it was.
+            let told = found.iter().filter(|entry| entry.stat.is_alive()).count();
+            entries.extend(found);
+            if told == born.len() {
+                break;
+            }
         }
-        found
+        let by_pid = entries
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| (entry.stat.pid, index))
+            .collect();
+        Ok(Census { entries, by_pid })
     }
 
     /// For each of `instances`, the living processes of its family. `folder` is where those are
@@ -87,55 +128,37 @@ impl Census {
             owners = self.inherit(&own);
         }
         let mut families = vec![Vec::new(); instances.len()];
-        for (stat, owner) in self.stats.iter().zip(&owners) {
+        for (entry, owner) in self.entries.iter().zip(&owners) {
             if let Owner::Instance(number) = *owner
-                && stat.is_alive()
+                && entry.stat.is_alive()
             {
-                families[number].push(stat);
+                families[number].push(&entry.stat);
             }
         }
         families
     }
 
     fn own_traces(&self, instances: &[Traces], folder: &Path) -> Vec<Owner> {
-        let known: HashMap<Identity, usize> = instances
-            .iter()
-            .enumerate()
+        let numbered = || instances.iter().enumerate();
+        let known: HashMap<Identity, usize> = numbered()
             .flat_map(|(n, traces)| traces.known.iter().map(move |&id| (id, n)))
             .collect();
-        let tokens: HashMap<&str, usize> = instances
-            .iter()
-            .enumerate()
+        let tokens: HashMap<&str, usize> = numbered()
             .filter_map(|(n, traces)| Some((traces.token.as_deref()?, n)))
             .collect();
-        let locks: HashMap<u64, usize> = instances
-            .iter()
-            .enumerate()
+        let locks: HashMap<u64, usize> = numbered()
             .filter_map(|(n, traces)| Some((traces.log?.lock, n)))
             .collect();
-        let logs: HashSet<(u64, u64)> = instances
-            .iter()
-            .filter_map(|traces| Some(traces.log?.file))
-            .collect();
-        let oldest = instances
-            .iter()
-            .map(|traces| traces.since)
-            .min()
-            .unwrap_or(u64::MAX);
         let me = std::process::id() as i32;
         let mut recorded_elsewhere = RecordedTokens::default();
-        let mut buffer = Vec::new();
-        let mut owner_of = |stat: &Stat| {
-            if stat.pid == me {
+        let mut owner_of = |entry: &Entry| {
+            if entry.stat.pid == me {
                 return Owner::Foreign;
             }
-            if let Some(&number) = known.get(&stat.identity()) {
+            if let Some(&number) = known.get(&entry.stat.identity()) {
                 return Owner::Instance(number);
             }
-            if stat.start_time < oldest {
-                return Owner::Nobody;
-            }
-            if let Some(found) = trace::token_of(stat.pid, &mut buffer) {
+            if let Some(found) = &entry.token {
                 let helper = found
                     .helper
                     .as_deref()
@@ -147,12 +170,10 @@ impl Census {
                     return Owner::Foreign;
                 }
             }
-            let locks = trace::log_locks_of(stat.pid, &logs)
-                .into_iter()
-                .find_map(|lock| locks.get(&lock));
-            locks.map_or(Owner::Nobody, |&number| Owner::Instance(number))
+            let lock = entry.locks.iter().find_map(|lock| locks.get(lock));
+            lock.map_or(Owner::Nobody, |&number| Owner::Instance(number))
         };
-        self.stats.iter().map(&mut owner_of).collect()
+        self.entries.iter().map(&mut owner_of).collect()
     }
 
     /// Gives every process without a trace of its own to the owner of its parent.
@@ -169,11 +190,11 @@ impl Census {
                     break own[index];
                 }
                 path.push(index);
-                let stat = &self.stats[index];
+                let stat = &self.entries[index].stat;
                 match self.by_pid.get(&stat.ppid) {
                     Some(&parent)
-                        if self.stats[parent].start_time <= stat.start_time
-                            && !path.contains(&parent) =>
+                        if self.entries[parent].stat.start_time <= stat.start_time
+                            && path.len() <= self.entries.len() =>
                     {
                         index = parent;
                     }
@@ -193,32 +214,31 @@ impl Census {
 
     /// Adds who shares the session or process group of a shown member. Says whether it added any.
     fn add_sessions(&self, instances: &[Traces], own: &mut [Owner], owners: &[Owner]) -> bool {
-        let sessions: HashMap<i32, usize> = instances
-            .iter()
-            .enumerate()
+        let numbered = instances.iter().enumerate();
+        let sessions: HashMap<i32, usize> = numbered
             .filter_map(|(n, traces)| Some((traces.session?, n)))
             .collect();
         let session_of = |stat: &Stat| {
-            let number = sessions
+            sessions
                 .get(&stat.session)
-                .or_else(|| sessions.get(&stat.pgrp))?;
-            Some(*number)
+                .or_else(|| sessions.get(&stat.pgrp))
+                .copied()
         };
-        let anchored: HashSet<usize> = self
-            .stats
+        let shown = self
+            .entries
             .iter()
             .zip(owners)
-            .filter_map(|(stat, owner)| {
-                let number = session_of(stat)?;
+            .filter_map(|(entry, owner)| {
+                let number = session_of(&entry.stat)?;
                 (*owner == Owner::Instance(number)).then_some(number)
-            })
-            .collect();
+            });
+        let anchored: HashSet<usize> = shown.collect();
         let mut added = false;
-        for (index, stat) in self.stats.iter().enumerate() {
+        for (index, entry) in self.entries.iter().enumerate() {
             if owners[index] == Owner::Nobody
-                && let Some(number) = session_of(stat)
+                && let Some(number) = session_of(&entry.stat)
                 && anchored.contains(&number)
-                && stat.start_time >= instances[number].since
+                && entry.stat.start_time >= instances[number].since
             {
                 own[index] = Owner::Instance(number);
                 added = true;
@@ -228,6 +248,80 @@ impl Census {
     }
 }
 
+impl Entry {
+    /// `None`: it is gone (or hidden from us, or the kernel's), before it could be told whose it is. An
+    /// error (no more descriptors, say) is none of these, and no walk that met one proves anything.
+    fn read(pid: i32, interest: &Interest) -> io::Result<Option<Entry>> {
+        let stat = match proc::stat(pid) {
+            Ok(stat) if stat.is_kernel_thread() => return Ok(None),
+            Ok(stat) => stat,
+            Err(error) if proc::is_gone(&error) || proc::is_denied(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let plain = stat.start_time < interest.since || interest.known.contains(&stat.identity());
+        if plain || !stat.is_alive() {
+            return Ok(Some(Entry {
+                stat,
+                token: None,
+                locks: Vec::new(),
+            }));
+        }
+        let mut locks = Vec::new();
+        let token = trace::token_of(pid, &mut Vec::new()).and_then(|token| {
+            if token.is_none() {
+                locks = trace::log_locks_of(pid, &interest.logs)?;
+            }
+            Ok(token)
+        });
+        match token {
+            Ok(token) => Ok(Some(Entry { stat, token, locks })),
+            // It bears no trace any more, whatever it bore.
+            Err(error) if proc::is_gone(&error) => Ok(None),
+            // Its ancestry decides.
+            Err(error) if proc::is_denied(&error) => Ok(Some(Entry {
+                stat,
+                token: None,
+                locks,
+            })),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The PID that was given last in our PID namespace: the last word of /proc/loadavg.
+fn last_pid() -> io::Result<i32> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    let word = text
+        .split_ascii_whitespace()
+        .next_back()
+        .and_then(|word| word.parse().ok());
+    word.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "cannot parse /proc/loadavg"))
+}
+
+/// The PIDs that may have been given since `before` was the last. Around the end of the numbers, and
+/// after very many births, every PID there is.
+fn births(before: i32, now: i32) -> io::Result<Vec<i32>> {
+    const MANY: i32 = 4096;
+    if now > before && now - before < MANY {
+        Ok((before + 1..=now).collect())
+    } else {
+        proc::all_pids()
+    }
+}
+
+/// Those born since `last`, newest first, and the new last PID: for catching one that forks and exits
+/// faster than a walk.
+pub fn newborn(last: i32) -> io::Result<(Vec<i32>, i32)> {
+    let now = last_pid()?;
+    let mut pids = if now == last {
+        Vec::new()
+    } else {
+        births(last, now)?
+    };
+    pids.reverse();
+    Ok((pids, now))
+}
+
 /// Tokens that the records of other folders hold, read once each.
 #[derive(Default)]
 struct RecordedTokens(HashMap<PathBuf, HashSet<String>>);
@@ -235,13 +329,10 @@ struct RecordedTokens(HashMap<PathBuf, HashSet<String>>);
 impl RecordedTokens {
     fn has(&mut self, folder: &Path, token: &str) -> bool {
         let tokens = self.0.entry(folder.to_path_buf()).or_insert_with(|| {
-            let ledger = crate::state::folder::Folder::open(folder)
-                .ok()
-                .and_then(|folder| crate::state::ledger::Ledger::read(&folder).ok())
-                .unwrap_or_default();
-            ledger
-                .entries
-                .into_values()
+            let folder = crate::state::folder::Folder::open(folder).ok();
+            let ledger = folder.and_then(|folder| crate::state::ledger::Ledger::read(&folder).ok());
+            let entries = ledger.unwrap_or_default().entries.into_values();
+            entries
                 .filter_map(|entry| Some(entry.instance?.token))
                 .collect()
         });
@@ -258,20 +349,18 @@ pub fn descendants(root: Identity) -> io::Result<Vec<Stat>> {
     let mut found = vec![root];
     let mut next = 0;
     while next < found.len() {
-        let parent = found[next].clone();
-        next += 1;
-        let children = match proc::children(&parent) {
-            Err(error) if proc::is_gone(&error) => continue,
+        let (parent, since) = (found[next].pid, found[next].start_time);
+        let children = match proc::children(&found[next]) {
+            Err(error) if proc::is_gone(&error) => Vec::new(),
             result => result?,
         };
+        next += 1;
         for pid in children {
             match proc::stat(pid) {
-                Ok(stat)
-                    if stat.ppid != parent.pid
-                        || stat.start_time < parent.start_time
-                        || pid == me => {}
-                Ok(stat) if found.iter().any(|seen| seen.pid == stat.pid) => {}
-                Ok(stat) => found.push(stat),
+                Ok(stat) if stat.ppid == parent && stat.start_time >= since && pid != me => {
+                    found.push(stat)
+                }
+                Ok(_) => {}
                 Err(error) if proc::is_gone(&error) => {}
                 Err(error) => return Err(error),
             }

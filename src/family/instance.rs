@@ -57,7 +57,7 @@ fn bears(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<B
     if let Some(found) = find(ledger, &named) {
         return Some(found);
     }
-    if let Some(token) = trace::token_of(stat.pid, &mut Vec::new()) {
+    if let Ok(Some(token)) = trace::token_of(stat.pid, &mut Vec::new()) {
         let bearer = |instance: &Instance| instance.token == token.token;
         let found = if token.folder == folder {
             find(ledger, &bearer)
@@ -78,7 +78,7 @@ fn bears(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<B
     let files = logs
         .map(|instance| (instance.log.device, instance.log.inode))
         .collect();
-    let locks = trace::log_locks_of(stat.pid, &files);
+    let locks = trace::log_locks_of(stat.pid, &files).unwrap_or_default();
     find(ledger, &|instance| {
         instance.log.lock.is_some_and(|lock| locks.contains(&lock))
     })

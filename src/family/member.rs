@@ -11,8 +11,6 @@ pub struct Member {
     pub identity: Identity,
     pub comm: String,
     pub pidfd: Pidfd,
-    /// Stopped when last looked at.
-    pub stopped: bool,
 }
 
 /// A family as it is found out: grows by looking, never forgets.
@@ -20,33 +18,46 @@ pub struct Member {
 pub struct Members {
     held: Vec<Member>,
     known: HashMap<Identity, usize>,
+    escaped: usize,
 }
 
 impl Members {
     /// Holds those that are not held yet and still are who they were. Gives the numbers of the new
-    /// ones. An error (no more descriptors, say) leaves the rest held.
+    /// ones, and counts who was gone before it could be held. An error (no more descriptors, say)
+    /// leaves the rest held.
     pub fn hold<'a>(
         &mut self,
         found: impl IntoIterator<Item = &'a Stat>,
     ) -> io::Result<Vec<usize>> {
         let mut new = Vec::new();
+        self.escaped = 0;
         for stat in found {
             if self.known.contains_key(&stat.identity()) || stat.pid <= 1 {
                 continue;
             }
-            if let Some((pidfd, stat)) = Pidfd::hold(stat.identity())? {
-                let member = Member {
-                    identity: stat.identity(),
-                    stopped: stat.is_stopped(),
-                    comm: stat.comm,
-                    pidfd,
-                };
-                self.known.insert(member.identity, self.held.len());
-                new.push(self.held.len());
-                self.held.push(member);
+            match Pidfd::hold(stat.identity())? {
+                Some((pidfd, stat)) => new.push(self.add(pidfd, stat)),
+                None => self.escaped += 1,
             }
         }
         Ok(new)
+    }
+
+    /// Takes one that is held already; gives its number.
+    pub fn add(&mut self, pidfd: Pidfd, stat: Stat) -> usize {
+        let identity = stat.identity();
+        self.known.insert(identity, self.held.len());
+        self.held.push(Member {
+            identity,
+            comm: stat.comm,
+            pidfd,
+        });
+        self.held.len() - 1
+    }
+
+    /// Somebody of the last `hold` was gone before it could be held: it may have left a successor.
+    pub fn is_elusive(&self) -> bool {
+        self.escaped > 0
     }
 
     pub fn get(&self, number: usize) -> &Member {

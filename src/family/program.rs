@@ -3,9 +3,9 @@
 
 use super::simple_command;
 use crate::config::Command;
+use crate::environment::Variables;
 use crate::sys::proc;
 use crate::sys::spawn;
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, Read};
@@ -15,17 +15,16 @@ use std::path::{Path, PathBuf};
 
 /// The environment, cwd and search path a command runs with.
 pub struct Surroundings<'a> {
-    pub env: &'a HashMap<OsString, OsString>,
+    pub variables: &'a Variables,
     pub cwd: &'a Path,
 }
 
 impl Surroundings<'_> {
     /// The service's own PATH; that of execvp(3) where it has none.
     pub fn search_path(&self) -> OsString {
-        self.env
-            .get(OsStr::new("PATH"))
-            .cloned()
-            .unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
+        self.variables
+            .get("PATH")
+            .map_or_else(|| "/usr/local/bin:/usr/bin:/bin".into(), OsString::from)
     }
 }
 
@@ -51,8 +50,8 @@ pub fn words(command: &Command, surroundings: &Surroundings<'_>) -> Option<Vec<O
             let expand = |name: &str| {
                 Some(
                     surroundings
-                        .env
-                        .get(OsStr::new(name))?
+                        .variables
+                        .get(name)?
                         .to_string_lossy()
                         .into_owned(),
                 )
@@ -371,9 +370,9 @@ mod tests {
         let path = folder.join("serve");
         fs::write(&path, "#!/usr/bin/env -S sh -e\nexit 0\n").unwrap();
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let env = HashMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
+        let variables = Variables::only(&[("PATH", "/usr/bin:/bin")]);
         let surroundings = Surroundings {
-            env: &env,
+            variables: &variables,
             cwd: &folder,
         };
         let program =

@@ -92,16 +92,17 @@ pub fn token_value(
 }
 
 /// What a process's environment says of whose it is.
+#[derive(Clone, Debug)]
 pub struct Token {
     pub token: String,
     pub helper: Option<String>,
     pub folder: std::path::PathBuf,
 }
 
-/// Reads it. `None`: none, not readable, or gone.
-pub fn token_of(pid: i32, buffer: &mut Vec<u8>) -> Option<Token> {
-    proc::environ(pid, buffer).ok()?;
-    parse_token(proc::environ_value(buffer, TOKEN)?)
+/// Reads it. `None`: it has none. An error: not readable (`proc::is_denied`), gone, or no descriptors.
+pub fn token_of(pid: i32, buffer: &mut Vec<u8>) -> io::Result<Option<Token>> {
+    proc::environ(pid, buffer)?;
+    Ok(proc::environ_value(buffer, TOKEN).and_then(parse_token))
 }
 
 fn parse_token(value: &[u8]) -> Option<Token> {
@@ -128,17 +129,24 @@ fn parse_token(value: &[u8]) -> Option<Token> {
 }
 
 /// Locks on the open files behind standard output and error, if those are among `files`.
-pub fn log_locks_of(pid: i32, files: &std::collections::HashSet<(u64, u64)>) -> Vec<u64> {
-    let held = |fd| match proc::descriptor_file(pid, fd) {
-        Ok(file) if files.contains(&file) => proc::descriptor_locks(pid, fd).unwrap_or_default(),
-        _ => Vec::new(),
-    };
+pub fn log_locks_of(
+    pid: i32,
+    files: &std::collections::HashSet<(u64, u64)>,
+) -> io::Result<Vec<u64>> {
+    let mut locks = Vec::new();
     if files.is_empty() {
-        return Vec::new();
+        return Ok(locks);
     }
-    let mut locks = held(1);
-    locks.extend(held(2));
-    locks
+    for fd in [1, 2] {
+        match proc::descriptor_file(pid, fd) {
+            Ok(file) if files.contains(&file) => locks.extend(proc::descriptor_locks(pid, fd)?),
+            // Closed, or it leads nowhere that can be looked at.
+            Ok(_) => {}
+            Err(error) if proc::is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(locks)
 }
 
 #[cfg(test)]

@@ -77,8 +77,13 @@ pub enum Ink {
 
 /// A diagnostic on standard error.
 pub fn warn(message: &str) {
+    tell(&format!("pidctl: {message}"));
+}
+
+/// A line on standard error that names its subject by itself.
+pub fn tell(line: &str) {
     // A closed standard error harms nothing.
-    let _ = writeln!(io::stderr(), "pidctl: {message}");
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
@@ -98,6 +103,16 @@ pub fn print(text: &str) {
         .is_err()
     {
         READER_IS_GONE.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A document on standard output that is of use only as a whole: a full disk is an error, a reader that
+/// went away is none.
+pub fn document(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -6,17 +6,17 @@ use crate::act::outcome::{Effect, Receipt, StartOutcome, Started, StopOutcome, S
 /// Prints a start's line on standard output; why it failed, and its last log lines, on standard error.
 pub fn started(style: &Style, started: &Started, width: usize) {
     tell_notes(&started.id, &started.notes);
-    if style.json {
-        return;
-    }
-    if let Some(line) = started_line(style, started, width) {
-        super::say(&line);
-    }
     if !started.log_lines.is_empty() {
         super::warn(&format!("{}: its last output:", started.id));
         for text in &started.log_lines {
             super::warn(&format!("  | {text}"));
         }
+    }
+    if style.json {
+        return;
+    }
+    if let Some(line) = started_line(style, started, width) {
+        super::say(&line);
     }
 }
 

@@ -68,16 +68,18 @@ impl AsFd for Folder {
 /// Makes a folder and its parents, mode 0755 whatever the umask.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    match std::fs::create_dir(path) {
+    let mut made = std::fs::create_dir(path);
+    if let (Err(error), Some(parent)) = (&made, path.parent())
+        && error.kind() == io::ErrorKind::NotFound
+        && !parent.as_os_str().is_empty()
+    {
+        make_folder(parent)?;
+        // Once: under /proc, or behind a link to nowhere, it stays "not found" for ever.
+        made = std::fs::create_dir(path);
+    }
+    match made {
         Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => {
-                make_folder(parent)?;
-                make_folder(path)
-            }
-            _ => Err(error),
-        },
         Err(error) => Err(error),
     }
 }
@@ -101,5 +103,23 @@ impl Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.about(Path::new("the PID folder")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        make_folder(&at("a/b/c")).unwrap();
+        make_folder(&at("a/b/c")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        for wrong in [at("link/x"), at("file/x/y"), "/proc/x".into(), "".into()] {
+            assert!(make_folder(&wrong).is_err(), "{}", wrong.display());
+        }
     }
 }

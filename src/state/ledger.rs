@@ -21,6 +21,11 @@ pub struct Ledger {
 impl Ledger {
     /// An error means that the records cannot be known: no process may be judged by their absence.
     pub fn read(folder: &Folder) -> io::Result<Ledger> {
+        Ledger::read_with_text(folder).map(|(ledger, _)| ledger)
+    }
+
+    /// Also the text it was read from.
+    pub fn read_with_text(folder: &Folder) -> io::Result<(Ledger, Vec<u8>)> {
         let refused = |why: String| {
             let path = folder.path.join(NAME);
             Err(io::Error::new(
@@ -29,10 +34,10 @@ impl Ledger {
             ))
         };
         match files::read_suspiciously(folder, NAME, LIMIT) {
-            Ok(Suspect::Missing) => Ok(Ledger::default()),
+            Ok(Suspect::Missing) => Ok(Default::default()),
             Ok(Suspect::NotRegular(kind)) => refused(format!("it is {}", kind.name())),
             Ok(Suspect::Untrusted(why)) => refused(why),
-            Ok(Suspect::Content(content, _)) => Ok(Ledger::parse(&content)),
+            Ok(Suspect::Content(content, _)) => Ok((Ledger::parse(&content), content)),
             Err(error) => Err(io::Error::new(
                 error.kind(),
                 format!("{}: {error}", folder.path.join(NAME).display()),
@@ -62,13 +67,18 @@ impl Ledger {
         ledger
     }
 
-    pub fn write(&self, folder: &Folder) -> io::Result<()> {
-        let mut content = Vec::with_capacity(self.entries.len() * 640);
+    /// A line of JSON for each entry.
+    pub fn text(&self) -> io::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(self.entries.len() * 640);
         for entry in self.entries.values() {
-            serde_json::to_writer(&mut content, entry)?;
-            content.push(b'\n');
+            serde_json::to_writer(&mut text, entry)?;
+            text.push(b'\n');
         }
-        files::replace(folder, NAME, &content, 0o644)
+        Ok(text)
+    }
+
+    pub fn write(folder: &Folder, text: &[u8]) -> io::Result<()> {
+        files::replace(folder, NAME, text, 0o644)
     }
 
     /// The entry of `id`, made for `table` where there is none.

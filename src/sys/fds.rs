@@ -239,7 +239,7 @@ mod tests {
         let zombie = socket_inodes(pid);
         nix::sys::wait::waitpid(child, None).unwrap();
         assert_eq!(found.unwrap(), [inode(&listener)]);
-        assert_eq!(zombie.unwrap(), []);
+        assert_eq!(zombie.unwrap(), Vec::<u64>::new());
     }
 
     #[test]

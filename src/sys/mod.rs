@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod boot;
+pub mod capability;
 pub mod cgroup;
 pub mod fds;
 pub mod files;

@@ -109,6 +109,11 @@ pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
+/// A process that may not be looked at.
+pub fn is_denied(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
+}
+
 /// Reads a /proc file whole into `buffer` (cleared first).
 fn read_into(path: &str, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.clear();

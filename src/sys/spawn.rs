@@ -1,25 +1,30 @@
-//! fork(2) and execve(2) for services. A child waits at a gate until its PID file and record are on
+//! clone(2) and execve(2) for services. A child waits at a gate until its PID file and record are on
 //! disk; end-of-file at the gate means that pidctl died, and the child ends without exec. So nothing
 //! ever runs that nobody knows of.
 //!
-//! Why not `Command`: it waits for every exec in turn, and its fork copies nothing that we could
-//! hold at a gate.
+//! The child shares pidctl's memory until it execs (CLONE_VM), on a stack of its own, so a start costs
+//! the same whatever pidctl's size; unlike vfork(2) nobody waits for it. What is shared demands that
+//! the child neither allocates nor touches errno: it makes raw system calls on memory that is kept for
+//! it until all of its batch have gone.
 
 use super::proc::{self, Identity};
 use super::startup::Inherited;
 use super::users::Account;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString, c_int, c_void};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::ptr;
+use syscalls::{Errno, Sysno, syscall};
 
-/// A command, made ready in the parent: between fork and exec nothing may be allocated.
+/// A command, made ready in the parent.
 #[derive(Debug)]
 pub struct Prepared {
     program: CString,
     argv: Vec<CString>,
-    envp: Vec<CString>,
+    /// Of this command alone, and shared by many.
+    env: (Vec<CString>, Vec<&'static CStr>),
     cwd: CString,
     account: Option<Account>,
     /// SIGKILL when pidctl dies: for helpers (prepare, health), never for a service.
@@ -27,36 +32,29 @@ pub struct Prepared {
 }
 
 fn c_string(text: &OsStr, what: &str) -> io::Result<CString> {
-    CString::new(text.as_bytes()).map_err(|_| {
+    let nul = |_| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{what} holds a NUL byte"),
         )
-    })
+    };
+    CString::new(text.as_bytes()).map_err(nul)
 }
 
 impl Prepared {
     pub fn new(
         program: &Path,
         argv: &[OsString],
-        env: &[(OsString, OsString)],
+        env: (Vec<CString>, Vec<&'static CStr>),
         cwd: &Path,
         account: Option<Account>,
         dies_with_us: bool,
     ) -> io::Result<Prepared> {
-        let envp = env.iter().map(|(name, value)| {
-            let mut entry = name.clone();
-            entry.push("=");
-            entry.push(value);
-            c_string(&entry, "an environment variable")
-        });
+        let argv = argv.iter().map(|word| c_string(word, "the command"));
         Ok(Prepared {
             program: c_string(program.as_os_str(), "the program's path")?,
-            argv: argv
-                .iter()
-                .map(|word| c_string(word, "the command"))
-                .collect::<io::Result<_>>()?,
-            envp: envp.collect::<io::Result<_>>()?,
+            argv: argv.collect::<io::Result<_>>()?,
+            env,
             cwd: c_string(cwd.as_os_str(), "cwd")?,
             account,
             dies_with_us,
@@ -72,7 +70,7 @@ pub struct Gate {
     report: OwnedFd,
     /// Kept until `open`, so that reading reports before that cannot see an end.
     reporter: OwnedFd,
-    children: usize,
+    children: Vec<Box<Child>>,
 }
 
 /// What a child could not do, by its number in the batch.
@@ -125,88 +123,90 @@ impl Gate {
             go,
             report,
             reporter,
-            children: 0,
+            children: Vec::new(),
         })
     }
 
-    /// The number of the next child in this batch.
-    pub fn next_child(&self) -> usize {
-        self.children
+    /// How many children wait; the number that the next one will have.
+    pub fn len(&self) -> usize {
+        self.children.len()
     }
 
-    /// Forks a child that makes its session and then waits at the gate. Its start time is read while
+    /// Makes a child that makes its session and then waits at the gate. Its start time is read while
     /// it waits, so what is returned identifies it.
     pub fn fork(
         &mut self,
-        prepared: &Prepared,
+        prepared: Prepared,
         stdin: BorrowedFd<'_>,
         output: BorrowedFd<'_>,
         inherited: &Inherited,
     ) -> io::Result<Identity> {
-        let argv = pointers(&prepared.argv);
-        let envp = pointers(&prepared.envp);
-        // A script without `#!` is run by /bin/sh, as execvp(3) does.
-        let mut script_argv = vec![c"/bin/sh".as_ptr(), prepared.program.as_ptr()];
-        script_argv.extend(argv.iter().skip(1));
-        let groups: Vec<libc::gid_t> = prepared
-            .account
-            .as_ref()
-            .map(|a| a.groups.clone())
-            .unwrap_or_default();
-        let child = Child {
-            number: self.children as u32,
-            prepared,
-            argv: &argv,
-            script_argv: &script_argv,
-            envp: &envp,
-            groups: &groups,
-            stdin: stdin.as_raw_fd(),
-            output: output.as_raw_fd(),
-            gate: self.wait.as_raw_fd(),
-            go: self.go.as_raw_fd(),
-            report: self.reporter.as_raw_fd(),
-            nofile: inherited.nofile,
-            parent: std::process::id() as i32,
+        let mut child = Box::new(Child::new(prepared));
+        child.number = self.children.len() as u32;
+        child.stdin = stdin.as_raw_fd();
+        child.output = output.as_raw_fd();
+        child.gate = self.wait.as_raw_fd();
+        child.go = self.go.as_raw_fd();
+        child.report = self.reporter.as_raw_fd();
+        child.nofile = inherited.nofile;
+        let top = child.stack.as_mut_ptr_range().end;
+        // The stack grows down from an address that the ABI wants aligned to 16.
+        let top = top.map_addr(|address| address & !15);
+        let argument: *mut Child = &mut *child;
+        // SAFETY: `enter` runs on the child's own stack and reads only `*child`, which `self` keeps until
+        // the batch has gone; see the head of this file for why sharing the rest is sound.
+        let pid = unsafe {
+            libc::clone(
+                enter,
+                top.cast(),
+                libc::CLONE_VM | libc::SIGCHLD,
+                argument.cast(),
+            )
         };
-        // SAFETY: pidctl has one thread when it forks; the child calls only async-signal-safe
-        // functions on memory prepared above, and ends in exec or _exit.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            child.run();
-        }
         if pid < 0 {
             return Err(io::Error::last_os_error());
         }
-        self.children += 1;
+        self.children.push(child);
         // It is our child and waits at the gate: its number cannot be another's.
-        let stat = proc::stat(pid).inspect_err(|_| {
-            // SAFETY: our own child, not reaped yet.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        })?;
+        let stat = proc::stat(pid).inspect_err(|_| self.turn_away(pid))?;
         Ok(stat.identity())
     }
 
     /// Ends a child that must not go on: its PID file cannot be written, say. It is reaped with the rest.
-    pub fn turn_away(&mut self, pid: i32) {
+    pub fn turn_away(&self, pid: i32) {
         // SAFETY: our own child, not reaped yet, so the number is its.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }
 
-    /// Lets every child of the batch go on to exec. What they could not do comes from the returned
-    /// descriptor, which reads as end-of-file when all have gone through.
-    pub fn open(self) -> io::Result<Reports> {
-        let bytes = vec![b'!'; self.children];
-        let mut go = std::fs::File::from(self.go);
-        go.write_all(&bytes)?;
-        let report = std::fs::File::from(self.report);
+    /// Lets every child of the batch go on to exec.
+    pub fn open(mut self) -> io::Result<Reports> {
+        let bytes = vec![b'!'; self.children.len()];
+        let children = std::mem::take(&mut self.children);
+        let report = self.report.try_clone()?;
+        let go = self.go.try_clone()?;
+        drop(self);
+        let mut go = std::fs::File::from(go);
+        let report = std::fs::File::from(report);
         nix::fcntl::fcntl(
             &report,
             nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
         )?;
-        Ok(Reports {
+        let reports = Reports {
             report,
             buffer: Vec::new(),
-        })
+            children,
+        };
+        go.write_all(&bytes)?;
+        Ok(reports)
+    }
+}
+
+impl Drop for Gate {
+    /// Children that were never let through end at end-of-file. They run in our memory until then.
+    fn drop(&mut self) {
+        if !self.children.is_empty() {
+            std::mem::forget(std::mem::take(&mut self.children));
+        }
     }
 }
 
@@ -215,6 +215,7 @@ impl Gate {
 pub struct Reports {
     report: std::fs::File,
     buffer: Vec<u8>,
+    children: Vec<Box<Child>>,
 }
 
 impl AsFd for Reports {
@@ -240,147 +241,240 @@ impl Reports {
                 Err(error) => return Err(error),
             }
         }
+        // A child's descriptors are closed after it has left our memory: nobody uses it any more.
+        self.children.clear();
         let word = |chunk: &[u8], at: usize| {
             u32::from_le_bytes([chunk[at], chunk[at + 1], chunk[at + 2], chunk[at + 3]])
         };
+        let failure = |chunk: &[u8]| ExecFailure {
+            child: word(chunk, 0) as usize,
+            stage: Stage::ALL
+                .get(word(chunk, 4) as usize)
+                .copied()
+                .unwrap_or(Stage::Exec),
+            error: io::Error::from_raw_os_error(word(chunk, 8) as i32),
+        };
         Ok(Some(
-            self.buffer
-                .chunks_exact(REPORT)
-                .map(|chunk| ExecFailure {
-                    child: word(chunk, 0) as usize,
-                    stage: Stage::ALL
-                        .get(word(chunk, 4) as usize)
-                        .copied()
-                        .unwrap_or(Stage::Exec),
-                    error: io::Error::from_raw_os_error(word(chunk, 8) as i32),
-                })
-                .collect(),
+            self.buffer.chunks_exact(REPORT).map(failure).collect(),
         ))
     }
 }
 
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings
-        .iter()
-        .map(|s| s.as_ptr())
-        .chain([std::ptr::null()])
-        .collect()
+impl Drop for Reports {
+    /// Given up before the end: the children may still be in our memory.
+    fn drop(&mut self) {
+        if !matches!(self.read(), Ok(Some(_))) {
+            std::mem::forget(std::mem::take(&mut self.children));
+        }
+    }
 }
 
-/// Everything the child needs, laid out before the fork.
-struct Child<'a> {
+/// Enough for `Child::run` in a debug build several times over; no handler of ours ever runs on it.
+const STACK: usize = if cfg!(debug_assertions) {
+    16 << 10
+} else {
+    4 << 10
+};
+
+/// Everything a child needs, laid out before it is made. Its pointers lead into itself and into what
+/// lives as long as the program.
+#[derive(Debug)]
+struct Child {
+    #[allow(dead_code)] // owns what the pointers lead to
+    prepared: Prepared,
+    program: *const libc::c_char,
+    cwd: *const libc::c_char,
+    argv: Vec<*const libc::c_char>,
+    /// A script without `#!` is run by /bin/sh, as execvp(3) does.
+    script_argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    groups: Vec<libc::gid_t>,
+    ids: Option<(libc::uid_t, libc::gid_t)>,
+    dies_with_us: bool,
     number: u32,
-    prepared: &'a Prepared,
-    argv: &'a [*const libc::c_char],
-    script_argv: &'a [*const libc::c_char],
-    envp: &'a [*const libc::c_char],
-    groups: &'a [libc::gid_t],
-    stdin: i32,
-    output: i32,
-    gate: i32,
-    go: i32,
-    report: i32,
+    stdin: c_int,
+    output: c_int,
+    gate: c_int,
+    go: c_int,
+    report: c_int,
     nofile: Option<(libc::rlim_t, libc::rlim_t)>,
     parent: i32,
+    stack: Box<[u8]>,
 }
 
-impl Child<'_> {
-    /// Runs in the child. Async-signal-safe calls only; never returns.
-    fn run(&self) -> ! {
-        // SAFETY: plain system calls on descriptors and on memory that the parent laid out before the
-        // fork and that no other thread shares; failures end in _exit.
-        unsafe {
-            // Our copy of the write end would keep the gate from ever reading end-of-file.
-            libc::close(self.go);
-            if libc::setsid() < 0 {
-                self.fail(Stage::Session);
-            }
-            let mut byte = 0u8;
-            loop {
-                match libc::read(self.gate, (&raw mut byte).cast(), 1) {
-                    1 => break,
-                    -1 if *libc::__errno_location() == libc::EINTR => continue,
-                    _ => libc::_exit(0),
-                }
-            }
-            if self.prepared.dies_with_us {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                if libc::getppid() != self.parent {
-                    libc::_exit(0);
-                }
-            }
-            if let Some((soft, hard)) = self.nofile {
-                let limit = libc::rlimit {
-                    rlim_cur: soft,
-                    rlim_max: hard,
-                };
-                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-            }
-            // All else is at its default since `startup`; these two pidctl itself ignores.
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-            libc::signal(libc::SIGHUP, libc::SIG_DFL);
-            if libc::dup2(self.stdin, 0) < 0
-                || libc::dup2(self.output, 1) < 0
-                || libc::dup2(self.output, 2) < 0
-            {
-                self.fail(Stage::Descriptors);
-            }
-            if let Some(account) = &self.prepared.account {
-                if libc::setgroups(self.groups.len(), self.groups.as_ptr()) < 0
-                    || libc::setresgid(account.gid, account.gid, account.gid) < 0
-                    || libc::setresuid(account.uid, account.uid, account.uid) < 0
-                {
-                    self.fail(Stage::User);
-                }
-                if self.prepared.dies_with_us {
-                    // Cleared by the change of user.
-                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                }
-            }
-            if libc::chdir(self.prepared.cwd.as_ptr()) < 0 {
-                self.fail(Stage::Cwd);
-            }
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-            libc::execve(
-                self.prepared.program.as_ptr(),
-                self.argv.as_ptr(),
-                self.envp.as_ptr(),
-            );
-            if *libc::__errno_location() == libc::ENOEXEC {
-                libc::execve(
-                    self.script_argv[0],
-                    self.script_argv.as_ptr(),
-                    self.envp.as_ptr(),
-                );
-            }
-            self.fail(Stage::Exec)
+impl Child {
+    fn new(prepared: Prepared) -> Child {
+        let end = [ptr::null()];
+        let argv = prepared.argv.iter().map(|word| word.as_ptr());
+        let script = [c"/bin/sh".as_ptr(), prepared.program.as_ptr()];
+        let own = prepared.env.0.iter().map(|entry| entry.as_ptr());
+        let shared = prepared.env.1.iter().map(|entry| entry.as_ptr());
+        let account = prepared.account.as_ref();
+        Child {
+            program: prepared.program.as_ptr(),
+            cwd: prepared.cwd.as_ptr(),
+            argv: argv.clone().chain(end).collect(),
+            script_argv: script.into_iter().chain(argv.skip(1)).chain(end).collect(),
+            envp: own.chain(shared).chain(end).collect(),
+            groups: account
+                .map(|account| account.groups.clone())
+                .unwrap_or_default(),
+            ids: account.map(|account| (account.uid, account.gid)),
+            dies_with_us: prepared.dies_with_us,
+            number: 0,
+            stdin: -1,
+            output: -1,
+            gate: -1,
+            go: -1,
+            report: -1,
+            nofile: None,
+            parent: std::process::id() as i32,
+            stack: uninitialized_stack(),
+            prepared,
         }
     }
 
-    /// Reports errno and ends as a shell would: 127 not found, 126 not executable.
-    unsafe fn fail(&self, stage: Stage) -> ! {
-        // SAFETY: a write of a stack buffer to an open pipe, then _exit.
+    /// Runs in the child, in the parent's memory: raw system calls only, nothing allocated, no errno.
+    ///
+    /// # Safety
+    /// On a stack of its own, with `self` kept until the child has gone.
+    unsafe fn run(&self) -> Errno {
+        // SAFETY: every pointer passed leads into `self` or to this frame, with the sizes that the system
+        // calls demand.
         unsafe {
-            let errno = *libc::__errno_location();
-            let mut message = [0u8; REPORT];
-            message[..4].copy_from_slice(&self.number.to_le_bytes());
-            message[4..8].copy_from_slice(&(stage as u32).to_le_bytes());
-            message[8..].copy_from_slice(&(errno as u32).to_le_bytes());
-            libc::write(self.report, message.as_ptr().cast(), REPORT);
-            libc::_exit(if errno == libc::ENOENT { 127 } else { 126 })
+            // Our copy of the write end would keep the gate from ever reading end-of-file.
+            let _ = syscall!(Sysno::close, self.go);
+            if let Err(errno) = syscall!(Sysno::setsid) {
+                return self.fail(Stage::Session, errno);
+            }
+            let mut byte = 0u8;
+            loop {
+                match syscall!(Sysno::read, self.gate, &raw mut byte, 1) {
+                    Ok(1) => break,
+                    Err(Errno::EINTR) => {}
+                    _ => return Errno::new(0),
+                }
+            }
+            if self.dies_with_us && !self.tie_to_parent() {
+                return Errno::new(0);
+            }
+            if let Some((soft, hard)) = self.nofile {
+                let limit = [soft, hard];
+                let none = ptr::null::<u8>();
+                let _ = syscall!(
+                    Sysno::prlimit64,
+                    0,
+                    libc::RLIMIT_NOFILE,
+                    limit.as_ptr(),
+                    none
+                );
+            }
+            // All else is at its default since `startup`; these two pidctl itself ignores. A zeroed
+            // sigaction is the default; the kernel's structure is smaller than this on every machine.
+            let default = [0u64; 8];
+            for signal in [libc::SIGPIPE, libc::SIGHUP] {
+                let _ = syscall!(
+                    Sysno::rt_sigaction,
+                    signal,
+                    default.as_ptr(),
+                    ptr::null::<u8>(),
+                    8
+                );
+            }
+            for (from, to) in [(self.stdin, 0), (self.output, 1), (self.output, 2)] {
+                if let Err(errno) = syscall!(Sysno::dup3, from, to, 0) {
+                    return self.fail(Stage::Descriptors, errno);
+                }
+            }
+            if let Some((uid, gid)) = self.ids {
+                let changed = syscall!(Sysno::setgroups, self.groups.len(), self.groups.as_ptr())
+                    .and_then(|_| syscall!(Sysno::setresgid, gid, gid, gid))
+                    .and_then(|_| syscall!(Sysno::setresuid, uid, uid, uid));
+                if let Err(errno) = changed {
+                    return self.fail(Stage::User, errno);
+                }
+                // Cleared by the change of user.
+                if self.dies_with_us && !self.tie_to_parent() {
+                    return Errno::new(0);
+                }
+            }
+            if let Err(errno) = syscall!(Sysno::chdir, self.cwd) {
+                return self.fail(Stage::Cwd, errno);
+            }
+            let nothing = 0u64;
+            let null = ptr::null::<u8>();
+            let _ = syscall!(
+                Sysno::rt_sigprocmask,
+                libc::SIG_SETMASK,
+                &raw const nothing,
+                null,
+                8
+            );
+            let envp = self.envp.as_ptr();
+            let mut result = syscall!(Sysno::execve, self.program, self.argv.as_ptr(), envp);
+            if result == Err(Errno::ENOEXEC) {
+                result = syscall!(
+                    Sysno::execve,
+                    c"/bin/sh".as_ptr(),
+                    self.script_argv.as_ptr(),
+                    envp
+                );
+            }
+            self.fail(Stage::Exec, result.err().unwrap_or(Errno::EINVAL))
         }
+    }
+
+    /// SIGKILL at the parent's death; false where it has died already.
+    unsafe fn tie_to_parent(&self) -> bool {
+        // SAFETY: integers only.
+        unsafe {
+            let _ = syscall!(Sysno::prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            syscall!(Sysno::getppid) == Ok(self.parent as usize)
+        }
+    }
+
+    unsafe fn fail(&self, stage: Stage, errno: Errno) -> Errno {
+        let mut message = [0u8; REPORT];
+        let words = [self.number, stage as u32, errno.into_raw() as u32];
+        for (place, word) in message.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        // SAFETY: writes this frame's buffer to an open pipe.
+        let _ = unsafe { syscall!(Sysno::write, self.report, message.as_ptr(), REPORT) };
+        errno
+    }
+}
+
+/// Untouched pages cost nothing, so it is not filled.
+fn uninitialized_stack() -> Box<[u8]> {
+    vec![0; STACK].into_boxed_slice()
+}
+
+/// The child's first and last function. Ends as a shell would: 127 not found, 126 not executable.
+extern "C" fn enter(argument: *mut c_void) -> c_int {
+    // SAFETY: `Gate::fork` passes a pointer to a `Child` that outlives the child.
+    let errno = unsafe {
+        let child = &*argument.cast::<Child>();
+        child.run()
+    };
+    let status = match errno.into_raw() {
+        0 => 0,
+        libc::ENOENT => 127,
+        _ => 126,
+    };
+    loop {
+        // SAFETY: ends this process without running anything of the parent's.
+        let _ = unsafe { syscall!(Sysno::exit_group, status) };
     }
 }
 
 /// The file that execvp(3) would run for `word`: as it is where it has a slash (relative to `cwd`),
 /// else the first executable of that name on `path`.
 pub fn resolve(word: &OsStr, path: &OsStr, cwd: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
     let executable = |candidate: &Path| {
-        std::fs::metadata(candidate).is_ok_and(|m| {
-            m.is_file() && std::os::unix::fs::PermissionsExt::mode(&m.permissions()) & 0o111 != 0
-        })
+        std::fs::metadata(candidate)
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
     };
     if word.as_bytes().contains(&b'/') {
         let candidate = cwd.join(word);

@@ -7,6 +7,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
 use nix::sys::stat::Mode;
 use std::io;
 use std::os::fd::IntoRawFd;
+use std::ptr;
+use syscalls::{Sysno, syscall};
 
 /// What the caller had and a service shall have again.
 #[derive(Clone, Copy, Debug)]
@@ -94,9 +96,19 @@ fn reset_dispositions() {
         // SAFETY: default and ignore run no code of ours.
         let _ = unsafe { sigaction(signal, action) };
     }
-    for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
-        // SAFETY: as above, for the numbers that nix has no names for.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+    // The real-time ones, and 32 and 33, which the C library keeps for itself and would not reset.
+    let default = [0u64; 8];
+    for number in 32..=libc::SIGRTMAX() {
+        // SAFETY: a zeroed structure, larger than the kernel's sigaction, is the default action.
+        let _ = unsafe {
+            syscall!(
+                Sysno::rt_sigaction,
+                number,
+                default.as_ptr(),
+                ptr::null::<u8>(),
+                8
+            )
+        };
     }
     let _ = SigSet::empty().thread_set_mask();
 }

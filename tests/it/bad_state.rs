@@ -41,7 +41,7 @@ fn what_holds_anything_but_one_pid_is_stale_and_removed() {
     let stop = env.ok(&["--json", "stop"]);
     for (name, _) in NOT_ONE_PID {
         assert_eq!(stop.outcome(name), "stale_removed", "{name}");
-        assert!(!env.has_pid_file(name));
+        assert!(!env.has_pid_file(name), "{name} is still there");
     }
 }
 

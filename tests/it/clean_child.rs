@@ -38,6 +38,13 @@ fn given(env: &TestEnv, name: &str) -> String {
         .to_owned()
 }
 
+/// The set without 32 and 33: they are the C library's own, and its posix_spawn(3), by which tests
+/// are often started, leaves them ignored.
+fn signals(env: &TestEnv, set: &str) -> u64 {
+    let bits = u64::from_str_radix(&given(env, set), 16).expect("a signal set");
+    bits & !(0b11 << 31)
+}
+
 #[test]
 fn dispositions_are_the_default_and_the_mask_is_empty() {
     let env = TestEnv::new();
@@ -47,9 +54,8 @@ fn dispositions_are_the_default_and_the_mask_is_empty() {
         .run()
         .expect(0);
     env.await_ready();
-    let none = "0000000000000000";
     for set in ["SigIgn", "SigBlk", "SigCgt"] {
-        assert_eq!(given(&env, set), none, "{set}");
+        assert_eq!(signals(&env, set), 0, "{set}");
     }
 }
 
@@ -127,7 +133,7 @@ fn every_attempt_and_every_instance_begins_clean() {
         .run()
         .expect(0);
     env.await_ready();
-    assert_eq!(given(&env, "SigIgn"), "0000000000000000");
+    assert_eq!(signals(&env, "SigIgn"), 0);
     assert_eq!(env.read("given.fds").lines().count(), 3);
 }
 

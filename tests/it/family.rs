@@ -85,8 +85,9 @@ fn who_forks_and_exits_all_the_time_and_heeds_no_signal() {
         .does(hopper)
         .key("stop_timeout = '500ms'")]);
     env.up();
-    assert_eq!(env.ok(&["--json", "stop"]).outcome("web"), "killed");
+    let output = env.ok(&["--json", "stop"]);
     env.assert_nobody_left();
+    assert_eq!(output.outcome("web"), "killed", "{output}");
 }
 
 #[test]

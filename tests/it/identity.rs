@@ -88,8 +88,8 @@ fn a_pid_file_of_an_old_script_is_recognised_and_the_service_stopped() {
     let id = web.id();
     env.table(&[plain, web]);
     let script = format!(
-        "mkdir pids; {program} say=plain >plain.log & echo $! > pids/plain.pid
-         PORT={port} nohup {program} listen >web.log & echo $! > pids/{id}.pid"
+        "mkdir pids; {program} say=plain >plain.log 2>&1 & echo $! > pids/plain.pid
+         PORT={port} nohup {program} listen >web.log 2>&1 & echo $! > pids/{id}.pid"
     );
     env.sh(&script)
         .stdout(std::process::Stdio::null())
@@ -116,7 +116,7 @@ fn a_process_younger_than_the_pid_file_is_not_the_one_that_was_written_down() {
     let program = testee().display().to_string();
     let fifo = format!("fifo={}", env.at("bystanders"));
     env.table(&[env.service("web").exec(&[&program, "setsid", &fifo])]);
-    let script = format!("mkdir pids; {program} setsid {fifo} >log & echo $! > pids/web.pid");
+    let script = format!("mkdir pids; {program} setsid {fifo} >log 2>&1 & echo $! > pids/web.pid");
     env.sh(&script)
         .stdout(std::process::Stdio::null())
         .run()
@@ -138,10 +138,12 @@ fn a_process_younger_than_the_pid_file_is_not_the_one_that_was_written_down() {
 #[test]
 fn an_ancestor_of_pidctl_is_never_signalled() {
     let env = TestEnv::new();
-    let script = "mkdir pids; echo $$ > pids/web.pid; \"$PIDCTL\" stop --force web; echo survived";
+    let script =
+        "mkdir pids; echo $$ > pids/web.pid; \"$PIDCTL\" -q stop -f; echo survived; ls pids";
     env.table(&[env.service("web").exec(&["/bin/sh", "-c", script])]);
     let output = env.sh(script).run().expect(0);
-    assert!(output.stdout.contains("survived"), "{output}");
+    // It was no service of ours, so the PID file was stale.
+    assert_eq!(output.stdout, "survived\n", "{output}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{PATIENCE, TestEnv, await_that, eventually};
+use crate::support::{TestEnv, await_that};
 
 #[test]
 fn interrupted_start_stops_what_is_not_ready_and_keeps_what_is() {
@@ -16,7 +16,7 @@ fn interrupted_start_stops_what_is_not_ready_and_keeps_what_is() {
         env.table(&[slow.key("ready_timeout = '10m'"), env.service("quick")]);
         let start = env.pidctl(&["start"]).spawn();
         env.await_ready();
-        await_that("quick is not ready", || env.state("quick") == "running");
+        env.await_event("quick", "ready");
         start.signal(signal);
         start.finish().expect(code);
         assert_eq!(env.state("quick"), "running");
@@ -146,16 +146,7 @@ fn a_start_that_was_killed_at_any_instant_left_nothing_untracked() {
         start.process().kill();
         start.finish();
         // A child at the gate sees the end of its parent and leaves without exec.
-        eventually(PATIENCE, || {
-            let pidctl = std::path::Path::new(env!("CARGO_BIN_EXE_pidctl"));
-            let gated = env.survivors().into_iter().find(|process| {
-                let exe = std::fs::read_link(format!("/proc/{}/exe", process.pid));
-                exe.is_ok_and(|exe| exe == pidctl)
-            });
-            gated.map_or(Ok(()), |process| {
-                Err(format!("{process:?} waits at its gate"))
-            })
-        });
+        env.await_no_pidctl();
         let status = env.run(&["--json", "status"]);
         for member in env.members() {
             let state = status.state(&member.service);

@@ -4,20 +4,25 @@
 mod support;
 
 mod bad_state;
+mod check;
 mod clean_child;
 mod commands;
+mod completions;
 mod daemonize;
 mod dependencies;
 mod documents;
 mod drill;
 mod environment;
+mod export;
 mod family;
 mod free;
 mod full_disk;
 mod health;
 mod identity;
+mod init;
 mod interrupts;
 mod logs;
+mod man;
 mod one_instance;
 mod receipts;
 mod restart;

@@ -67,7 +67,7 @@ fn nobody_waits_for_the_health_of_another_service() {
     env.ok(&["start", "quick"]);
     env.ok(&["restart", "quick"]);
     env.ok(&["stop", "quick"]);
-    env.run(&["status"]).expect(150);
+    env.run(&["status", "slow"]).expect(150);
     env.write("go", "");
     assert_eq!(start.finish().expect(0).outcome(&id), "started");
 }
@@ -82,7 +82,7 @@ fn services_without_dependencies_come_up_side_by_side() {
         env.service(name).key(key)
     };
     env.table(&[entry("one", "two"), entry("two", "one")]);
-    env.ok(&["start"]);
+    assert_eq!(env.up().ids(), ["one", "two"]);
 }
 
 /// The lock of a command that was stopped in its tracks is not waited for without end.

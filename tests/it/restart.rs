@@ -121,6 +121,7 @@ fn a_service_may_restart_itself() {
         });
         assert!(old.iter().all(|process| !process.is_alive()), "{old:?}");
         assert!(!env.read("only").contains("violation"));
+        env.await_no_pidctl();
         env.ok(&["stop"]);
         env.assert_nobody_left();
     }

@@ -36,6 +36,7 @@ fn quiet_says_nothing_of_success() {
     let env = TestEnv::new();
     env.table(&[env.service("one")]);
     assert_eq!(env.ok(&["-q", "start"]).stdout, "");
+    assert_eq!(env.state("one"), "running");
 }
 
 #[test]

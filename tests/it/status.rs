@@ -130,13 +130,13 @@ fn unhealthy_and_starting_are_150_and_stopping_too() {
     let web = env.service("web").port(port).does(&words);
     let id = web.id();
     env.table(&[web.key("health = 'http'\nstop_timeout = '10m'")]);
-    env.ok(&["start", "--no-wait"]);
+    let start = env.pidctl(&["start"]).spawn();
     env.await_ready();
     let status = || env.run(&["--json", "status"]);
     assert_eq!(status().expect(150).state(&id), "starting");
     env.write("go", "");
     env.write("well", "");
-    await_that("it is not running", || status().state(&id) == "running");
+    start.finish().expect(0);
     assert_eq!(status().expect(0).service(&id)["health"], "ok");
     env.remove("well");
     let sick = status().expect(150);
@@ -205,7 +205,7 @@ fn a_changed_table_and_a_changed_executable_are_told() {
     crate::support::copy_program(&crate::support::testee(), &env.path("newer"));
     std::fs::rename(env.path("newer"), &program).unwrap();
     assert_eq!(changed(), json!(["executable"]));
-    env.table(&[entry().key("stop_timeout = '1s'")]);
+    env.table(&[entry().key("env = { A = '1' }")]);
     assert_eq!(changed(), json!(["table", "executable"]));
     assert!(env.ok(&["start"]).said().contains("changed"));
 }

@@ -241,7 +241,7 @@ fn dry_run_forecasts_and_touches_nothing() {
 fn dry_run_of_what_does_not_run_succeeds() {
     let env = TestEnv::new();
     env.table(&[env.service("web")]);
-    env.ok(&["stop", "--dry-run"]);
+    env.ok(&["stop", "--dry-run"]).expect_said("web");
     assert!(!env.exists("pids/web.pid"));
 }
 

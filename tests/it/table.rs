@@ -167,7 +167,7 @@ fn every_mistake_names_its_line_and_what_is_wrong() {
     for (text, line, words) in MISTAKES {
         let text = text.replace("WEB", WEB);
         env.write("services.toml", &text);
-        let output = env.run(&["check"]);
+        let output = env.run(&["status"]);
         let context = format!("---\n{text}---\n{output}");
         assert_eq!(output.code(), 2, "{context}");
         let begins = match line {
@@ -220,7 +220,7 @@ fn a_table_that_cannot_be_read_is_exit_2() {
 fn the_error_begins_with_the_path_as_it_was_given() {
     let env = TestEnv::new();
     env.write("conf/my.toml", "nonsense = 1\n");
-    let output = env.run(&["-c", "conf/../conf/my.toml", "check"]).expect(2);
+    let output = env.run(&["-c", "conf/../conf/my.toml", "status"]).expect(2);
     assert!(
         output.stderr.starts_with("conf/../conf/my.toml:1: "),
         "{output}"

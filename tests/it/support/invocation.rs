@@ -22,7 +22,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Invocation {
     command: Command,
-    limit: Duration,
     words: String,
 }
 
@@ -41,7 +40,6 @@ impl Invocation {
             .stderr(Stdio::piped());
         Invocation {
             command,
-            limit: LIMIT,
             words: program.display().to_string(),
         }
     }
@@ -68,11 +66,6 @@ impl Invocation {
         self
     }
 
-    pub fn limit(mut self, limit: Duration) -> Invocation {
-        self.limit = limit;
-        self
-    }
-
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Invocation {
         self.command.stdin(stdin);
         self
@@ -80,11 +73,6 @@ impl Invocation {
 
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Invocation {
         self.command.stdout(stdout);
-        self
-    }
-
-    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Invocation {
-        self.command.stderr(stderr);
         self
     }
 
@@ -134,7 +122,6 @@ impl Invocation {
             stdout,
             stderr,
             since,
-            limit: self.limit,
             words: self.words,
         }
     }
@@ -180,7 +167,6 @@ pub struct Running {
     stdout: Stream,
     stderr: Stream,
     since: Instant,
-    limit: Duration,
     words: String,
 }
 
@@ -195,10 +181,6 @@ impl Running {
 
     pub fn stdout(&self) -> String {
         self.stdout.text()
-    }
-
-    pub fn stderr(&self) -> String {
-        self.stderr.text()
     }
 
     pub fn has_ended(&mut self) -> bool {
@@ -218,7 +200,7 @@ impl Running {
 
     /// Its end, and the end of its output: a service that holds the caller's pipe is a hang too.
     pub fn finish(mut self) -> Output {
-        let deadline = self.since + self.limit;
+        let deadline = self.since + LIMIT;
         let status = self.until(deadline, "did not end", |this| {
             this.child.try_wait().expect("wait")
         });
@@ -250,7 +232,7 @@ impl Running {
                 let (out, err) = (self.stdout.text(), self.stderr.text());
                 panic!(
                     "{} {what} within {:?}\nstdout: {out}\nstderr: {err}",
-                    self.words, self.limit
+                    self.words, LIMIT
                 );
             }
             std::thread::sleep(Duration::from_millis(1));

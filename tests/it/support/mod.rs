@@ -298,6 +298,17 @@ impl TestEnv {
             .collect()
     }
 
+    /// Waits until the event log tells this of the service.
+    #[track_caller]
+    pub fn await_event(&self, id: &str, event: &str) {
+        await_that(&format!("no event {event:?} of {id}"), || {
+            let log = fs::read_to_string(self.path("logs/events.jsonl")).unwrap_or_default();
+            log.lines()
+                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+                .any(|one| one["service"] == id && one["event"] == event)
+        });
+    }
+
     /// All that named themselves and are alive.
     pub fn members(&self) -> Vec<Member> {
         let text = self.read("members");
@@ -370,6 +381,22 @@ impl TestEnv {
             .into_iter()
             .filter(|process| process.parent() != own)
             .collect()
+    }
+
+    /// Waits until no pidctl runs here that this test did not start itself: one that a service has
+    /// called, or a child that has not yet seen the end of its parent.
+    #[track_caller]
+    pub fn await_no_pidctl(&self) {
+        let pidctl = Path::new(env!("CARGO_BIN_EXE_pidctl"));
+        eventually(PATIENCE, || {
+            let found = self.survivors().into_iter().find(|process| {
+                let exe = fs::read_link(format!("/proc/{}/exe", process.pid));
+                exe.is_ok_and(|exe| exe == pidctl)
+            });
+            found.map_or(Ok(()), |one| {
+                Err(format!("still there: {}", describe(&one)))
+            })
+        });
     }
 
     /// The proof that a family is gone: nobody holds the FIFO that every testee opens, and nobody

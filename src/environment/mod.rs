@@ -1,77 +1,81 @@
 //! What a service's processes get: variables, user, folder, program. The same for its command,
 //! `prepare` and health checks.
 
-use crate::config::{Service, Table, env_file};
+mod variables;
+
+pub use variables::Variables;
+
+use crate::config::{Command, Service, Table, env_file};
 use crate::family::program::{self, Program, Surroundings};
-use crate::family::trace;
 use crate::sys::boot;
+use crate::sys::spawn;
 use crate::sys::users::{self, Account};
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 #[derive(Clone, Debug)]
 pub struct Environment {
-    pub variables: HashMap<OsString, OsString>,
+    pub variables: Variables,
     /// `None`: it runs as the caller.
     pub account: Option<Account>,
     pub cwd: PathBuf,
 }
 
-/// Variables of pidctl's own or of a shell's that mean nothing to a service.
-const NOT_FOR_SERVICES: &[&str] = &[trace::TOKEN, "PIDCTL_SERVICE", "_"];
-
 impl Environment {
     /// The caller's variables, over them those of the user it runs as, of `env_file`, of `env`, and
     /// pidctl's own. The error names what is missing.
     pub fn of(service: &Service) -> Result<Environment, String> {
-        let mut variables: HashMap<OsString, OsString> = std::env::vars_os()
-            .filter(|(name, _)| !NOT_FOR_SERVICES.iter().any(|other| name == other))
-            .collect();
-        let account = match &service.user {
-            None => None,
-            Some(user) => Some(account_of(user)?),
+        let (environment, troubles) = Environment::gather(service);
+        match troubles.into_iter().next() {
+            None => Ok(environment),
+            Some((_, why)) => Err(why),
+        }
+    }
+
+    /// What can be had of it, and each trouble with the key that it comes from.
+    pub fn gather(service: &Service) -> (Environment, Vec<(&'static str, String)>) {
+        let mut troubles = Vec::new();
+        let mut variables = Variables::inherited();
+        let account = match service.user.as_deref().map(account_of).transpose() {
+            Ok(account) => account,
+            Err(why) => {
+                troubles.push(("user", why));
+                None
+            }
         };
         if let Some(account) = &account {
-            for (name, value) in [
-                ("HOME", account.home.as_os_str()),
-                ("USER", OsStr::new(&account.name)),
-                ("LOGNAME", OsStr::new(&account.name)),
-                ("SHELL", account.shell.as_os_str()),
-            ] {
-                variables.insert(name.into(), value.into());
-            }
+            variables.set("HOME", account.home.as_os_str());
+            variables.set("USER", &account.name);
+            variables.set("LOGNAME", &account.name);
+            variables.set("SHELL", account.shell.as_os_str());
         }
         for file in &service.env_files {
-            let pairs =
-                env_file::load(file).map_err(|error| error.to_string().trim_end().to_string())?;
-            variables.extend(
-                pairs
+            match env_file::load(file) {
+                Ok(pairs) => pairs
                     .into_iter()
-                    .map(|(name, value)| (name.into(), value.into())),
-            );
+                    .for_each(|(name, value)| variables.set(name, value)),
+                Err(error) => troubles.push(("env_file", error.to_string().trim_end().to_string())),
+            }
         }
-        variables.extend(
-            service
-                .env
-                .iter()
-                .map(|(name, value)| (name.into(), value.into())),
-        );
+        service
+            .env
+            .iter()
+            .for_each(|(name, value)| variables.set(name, value));
         if let Some(port) = service.port {
-            variables.insert("PORT".into(), port.to_string().into());
+            variables.set("PORT", port.to_string());
         }
-        variables.insert("PIDCTL_SERVICE".into(), service.id.clone().into());
-        Ok(Environment {
+        variables.set("PIDCTL_SERVICE", &service.id);
+        let environment = Environment {
             variables,
             account,
             cwd: service.cwd.clone(),
-        })
+        };
+        (environment, troubles)
     }
 
     pub fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
-            env: &self.variables,
+            variables: &self.variables,
             cwd: &self.cwd,
         }
     }
@@ -87,28 +91,46 @@ impl Environment {
         Program::of(&service.command, &self.surroundings())
     }
 
+    /// The file that the command's first word names, if it names one to look for.
+    pub fn found(&self, service: &Service) -> Option<PathBuf> {
+        let surroundings = self.surroundings();
+        let words = program::words(&service.command, &surroundings)?;
+        spawn::resolve(&words[0], &surroundings.search_path(), &self.cwd)
+    }
+
     /// Fails, telling the PATH that was searched, where the command names a file that is not there.
     pub fn ensure_command_is_found(&self, service: &Service) -> Result<(), String> {
         if !self.cwd.is_dir() {
             return Err(format!("its cwd {} is no folder", self.cwd.display()));
         }
+        self.find(&service.command)
+            .map_err(|why| format!("command {why}"))
+    }
+
+    /// Is the file there that the first word of the command names? What cannot be known without
+    /// running it passes.
+    pub fn find(&self, command: &Command) -> Result<(), String> {
         let surroundings = self.surroundings();
-        let Some(words) = program::words(&service.command, &surroundings) else {
+        let Some(words) = program::words(command, &surroundings) else {
             return Ok(());
         };
         let path = surroundings.search_path();
-        if crate::sys::spawn::resolve(&words[0], &path, &self.cwd).is_some() {
+        if spawn::resolve(&words[0], &path, &self.cwd).is_some() {
             return Ok(());
         }
         let word = words[0].to_string_lossy();
         Err(if word.contains('/') {
-            format!(
-                "command not found: {word} (no executable file there; cwd is {})",
-                self.cwd.display()
-            )
+            let there = self.cwd.join(&words[0]).canonicalize();
+            match there.as_ref().ok().filter(|there| there.is_file()) {
+                Some(there) => format!("not executable: {word} (chmod +x {})", there.display()),
+                None => format!(
+                    "not found: {word} (no executable file there; cwd is {})",
+                    self.cwd.display()
+                ),
+            }
         } else {
             format!(
-                "command not found: {word}; searched PATH={}",
+                "not found: {word}; searched PATH={}",
                 path.to_string_lossy()
             )
         })
