@@ -162,6 +162,28 @@ pub enum Command {
         #[arg(long, value_name = "D", value_parser = parse_duration, num_args = 0..=1, require_equals = true)]
         watch: Option<Option<Duration>>,
     },
+    /// Run services in the foreground with their logs; Ctrl-C stops them
+    Run {
+        #[command(flatten)]
+        services: Services,
+        /// The first service that fails stops the rest
+        #[arg(long)]
+        exit_on_failure: bool,
+    },
+    /// Rehearse the shutdown: start, stop, and report how each service ended
+    Drill {
+        #[command(flatten)]
+        services: Services,
+        /// So many times
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+        /// Drill the running instances, and start them again
+        #[arg(long)]
+        live: bool,
+        /// Also write a JUnit report
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
+    },
     /// Show the last lines of the logs, or follow them
     Logs {
         #[command(flatten)]

@@ -24,7 +24,7 @@ mod sys;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use commands::{Session, adopt, free, restart, start, status, stop};
+use commands::{Session, adopt, drill, free, restart, start, status, stop};
 use exit_code::ExitCode;
 use report::{Style, WhenColor};
 use std::ffi::OsString;
@@ -110,6 +110,24 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
                 watch,
             },
         ),
+        Command::Run {
+            services,
+            exit_on_failure,
+        } => commands::run::run(session, &services.words(), exit_on_failure),
+        Command::Drill {
+            services,
+            repeat,
+            live,
+            junit,
+        } => drill::run(
+            session,
+            &drill::Request {
+                words: services.words(),
+                repeat,
+                live,
+                junit,
+            },
+        ),
         Command::Logs {
             services,
             follow,
@@ -186,6 +204,7 @@ fn stop_request(
             timeout: options.timeout,
             deadline: options.deadline,
             takeover: common.takeover.map(Into::into),
+            ..Default::default()
         },
     }
 }

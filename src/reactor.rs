@@ -266,6 +266,13 @@ pub async fn writable(fd: impl AsFd) -> io::Result<()> {
     ready(fd.as_fd(), EpollFlags::EPOLLOUT).await
 }
 
+/// Until nobody is at the other end any more (of a pipe: no reader). Never for what has no other end.
+pub async fn hung_up(fd: impl AsFd) {
+    if ready(fd.as_fd(), EpollFlags::empty()).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 struct Timer((Instant, u64));
 
 impl Drop for Timer {
@@ -346,6 +353,7 @@ pub async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option
 }
 
 /// Something that tasks wait for and others change: a value and whom to wake.
+#[derive(Debug)]
 pub struct Watch<T> {
     value: RefCell<T>,
     wakers: RefCell<Vec<Waker>>,

@@ -47,6 +47,8 @@ pub struct Act {
     /// The records as they were at their last change; kept up to date once somebody watches.
     records: Rc<Watch<Rc<Ledger>>>,
     watching: Cell<bool>,
+    /// A reading of the records that is about to be made.
+    reading: RefCell<Option<Rc<Watch<bool>>>>,
     /// None where there is no table, or nothing is to be made.
     events: RefCell<Option<EventLog>>,
     flush_asked: Cell<bool>,
@@ -120,6 +122,7 @@ impl Act {
             starting: Watch::new(HashSet::new()),
             records: Watch::new(Rc::default()),
             watching: Cell::new(false),
+            reading: RefCell::default(),
             table,
             place,
             inherited,
@@ -176,6 +179,37 @@ impl Act {
         &self.records
     }
 
+    pub fn watches_records(&self) -> bool {
+        self.watching.get()
+    }
+
+    /// Reads the records anew, for those who must not decide by older ones.
+    pub fn refresh_records(self: &Rc<Self>) {
+        if let Ok(folder) = &self.folder
+            && let Ok(ledger) = Ledger::read(folder)
+        {
+            self.records().change(|records| *records = Rc::new(ledger));
+        }
+    }
+
+    /// The same for many at once: one reading serves all who ask before it.
+    pub async fn fresh_records(self: &Rc<Self>) {
+        let under_way = self.reading.borrow().clone();
+        let reading = under_way.unwrap_or_else(|| {
+            let (act, reading) = (self.clone(), Watch::new(false));
+            self.reading.replace(Some(reading.clone()));
+            let done = reading.clone();
+            reactor::spawn(async move {
+                reactor::idle().await;
+                act.reading.take();
+                act.refresh_records();
+                done.change(|done| *done = true);
+            });
+            reading
+        });
+        reading.until(|done| done.then_some(())).await;
+    }
+
     /// Until our claim to start `id` is gone: a `stop` has taken it.
     pub async fn claim_lost(self: &Rc<Self>, id: &str) {
         let me = self.claim();
@@ -206,14 +240,6 @@ impl Act {
         self.interrupts
             .until(|seen| (seen.count >= patience).then_some(()))
             .await;
-    }
-
-    /// Until the next interrupt from now on.
-    pub async fn interrupted(&self) -> Interrupts {
-        let now = self.interrupts.see(|seen| seen.count);
-        self.interrupts
-            .until(|seen| (seen.count > now).then_some(*seen))
-            .await
     }
 
     pub fn interrupts(&self) -> u32 {

@@ -45,6 +45,7 @@ fn stop_options(wish: &Wish) -> stop::Options {
         deadline: None,
         // Whoever else is on the port is our business here.
         takeover: Some(Takeover::Never),
+        ..stop::Options::default()
     }
 }
 

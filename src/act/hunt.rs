@@ -2,6 +2,7 @@
 //! way in which pidctl ends processes, whether for `stop`, a failed start, a takeover or `free`.
 
 use super::context::Act;
+use super::gauge::Gauge;
 use super::outcome::{Effect, Receipt};
 use crate::config::{Schedule, StopScope};
 use crate::events::EventKind;
@@ -78,6 +79,7 @@ enum End {
 struct Chase<'a> {
     act: &'a Rc<Act>,
     hunt: &'a Hunt,
+    gauge: Option<&'a Rc<Gauge>>,
     family: Members,
     /// Members that pidctl may not signal.
     denied: HashSet<usize>,
@@ -88,11 +90,17 @@ struct Chase<'a> {
 
 /// Ends the family. Woken by every exit itself; nothing polls.
 pub async fn end(act: &Rc<Act>, hunt: Hunt) -> Caught {
+    end_measured(act, hunt, None).await
+}
+
+/// The same; what happens is written down with its times.
+pub async fn end_measured(act: &Rc<Act>, hunt: Hunt, gauge: Option<&Rc<Gauge>>) -> Caught {
     let began = Instant::now();
     let _hunter = act.walker.hunter();
     let mut chase = Chase {
         act,
         hunt: &hunt,
+        gauge,
         family: Members::default(),
         denied: HashSet::new(),
         caught: Caught::default(),
@@ -238,6 +246,10 @@ impl Chase<'_> {
             why,
             &[("processes", json!(living))],
         );
+        if let Some(gauge) = self.gauge {
+            let left = self.family.living().map(|(_, member)| member.identity);
+            gauge.time_is_up(left.collect());
+        }
         Box::pin(self.freeze()).await;
         self.caught.killed = true;
         let targets: Vec<usize> = self.family.living().map(|(number, _)| number).collect();
@@ -406,7 +418,11 @@ impl Chase<'_> {
     }
 
     fn hold(&mut self, found: &[Stat]) -> Vec<usize> {
-        match self.family.hold(found) {
+        let held = self.family.hold(found);
+        if let Some(gauge) = self.gauge {
+            gauge.watch(self.family.identities());
+        }
+        match held {
             Ok(new) => new,
             Err(error) => {
                 self.trouble = Some(format!("a process cannot be held: {error}"));
@@ -435,6 +451,9 @@ impl Chase<'_> {
     }
 
     fn send_one(&mut self, signal: Signal, number: usize) {
+        if let Some(gauge) = self.gauge {
+            gauge.signalled();
+        }
         let member = self.family.get(number);
         let result = match member.pidfd.send(signal) {
             Ok(true) => Effect::Sent,
@@ -494,7 +513,9 @@ impl Chase<'_> {
                 pid: receipt.pid,
                 start_time: receipt.start_time,
             };
-            let is_last = last_of.insert(identity);
+            // These end nobody: what ended it is the signal that they froze it for, or woke it for.
+            let ends = !matches!(receipt.signal, Signal::STOP | Signal::CONT);
+            let is_last = ends && last_of.insert(identity);
             receipt.result = if is_last && !living.contains(&identity) {
                 Effect::Ended
             } else {

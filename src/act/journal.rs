@@ -11,13 +11,16 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
+/// Takes back a change of a file.
+type Undo = Box<dyn FnOnce(&Folder)>;
+
 /// What a change may touch: the folder is locked, the records are fresh.
 pub struct Transaction<'a> {
     pub folder: &'a Folder,
     pub ledger: &'a mut Ledger,
     gate: &'a mut Option<Gate>,
     passage: &'a Rc<Passage>,
-    undo: &'a mut Vec<Box<dyn FnOnce(&Folder)>>,
+    undo: &'a mut Vec<Undo>,
 }
 
 impl Transaction<'_> {

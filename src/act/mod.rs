@@ -4,8 +4,11 @@
 pub mod adopt;
 pub mod children;
 pub mod context;
+pub mod drill;
+pub mod foreground;
 pub mod free;
 pub mod freed;
+pub mod gauge;
 pub mod helper;
 pub mod holder;
 pub mod hunt;

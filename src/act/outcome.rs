@@ -1,5 +1,6 @@
 //! What became of each service: the values that are reported, and that the exit code is folded from.
 
+use crate::sys::proc::Identity;
 use crate::sys::signal::Signal;
 use serde::Serialize;
 use std::time::SystemTime;
@@ -75,6 +76,9 @@ pub struct Stopped {
     pub elapsed_ms: u64,
     pub detail: Option<String>,
     pub receipts: Vec<Receipt>,
+    /// Everybody that was found of its family.
+    #[serde(skip)]
+    pub members: Vec<(Identity, String)>,
     #[serde(skip)]
     pub notes: Vec<String>,
 }
@@ -90,6 +94,7 @@ impl Stopped {
             elapsed_ms: 0,
             detail: None,
             receipts: Vec::new(),
+            members: Vec::new(),
             notes: Vec::new(),
         }
     }

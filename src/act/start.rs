@@ -129,11 +129,17 @@ async fn claim(act: &Rc<Act>, order: &[usize]) -> Vec<StartStep> {
                 entry.table.clone_from(&shared.table.file);
             }
             entry.starter = Some(me.clone());
+            entry.restarter = None;
             entry.failure = None;
         }
         steps
     });
-    match claimed.await {
+    let claimed = claimed.await;
+    // Older records would say that the claim is lost.
+    if act.watches_records() {
+        act.refresh_records();
+    }
+    match claimed {
         Ok(steps) => steps,
         Err(why) => order.iter().map(|_| StartStep::Fail(why.clone())).collect(),
     }
@@ -886,60 +892,11 @@ impl Story {
 
     /// Records that it is ready, led by `leader`. False where a `stop` has come in between.
     async fn settle(&self, instance: &Instance, leader: Identity, family: &[Identity]) -> bool {
-        let (shared, id, token) = (
-            self.act.clone(),
-            self.id().to_string(),
-            instance.token.clone(),
-        );
-        let (family, old) = (family.to_vec(), instance.leader.pid);
-        let Ok(journal) = self.act.journal() else {
-            return true;
-        };
-        let settled = journal.update(move |transaction| {
-            let me = shared.claim();
-            let Some(entry) = transaction.ledger.entries.get_mut(&id) else {
-                return Ok(false);
-            };
-            let Some(instance) = entry
-                .instance
-                .as_mut()
-                .filter(|instance| instance.token == token)
-            else {
-                return Ok(false);
-            };
-            if entry
-                .stopper
-                .as_ref()
-                .is_some_and(|claim| crate::family::verdict::is_at_work(claim, &shared.place))
-            {
-                return Ok(false);
-            }
-            instance.phase = Phase::Ready;
-            if entry.starter.as_ref() == Some(&me) {
-                entry.starter = None;
-            }
-            if leader.pid != old {
-                instance.leader = Claim::new(leader, &shared.place);
-                instance.followed = true;
-                instance.members = family
-                    .iter()
-                    .map(|member| (member.pid, member.start_time))
-                    .collect();
-                pidfile::write(transaction.folder, &id, leader.pid)?;
-            }
-            Ok::<bool, std::io::Error>(true)
-        });
-        match settled.await {
-            Ok(Ok(settled)) => settled,
-            Ok(Err(error)) => {
-                self.note(format!("its PID file cannot be written: {error}"));
-                true
-            }
-            Err(why) => {
-                self.note(format!("its record cannot be written: {why}"));
-                true
-            }
-        }
+        let settled = settle(&self.act, self.id(), instance, leader, family).await;
+        settled.unwrap_or_else(|why| {
+            self.note(why);
+            true
+        })
     }
 
     /// Gives our claim back, with the reason where it failed.
@@ -1041,8 +998,63 @@ impl Story {
     }
 }
 
+/// Records that an instance is ready, led by `leader`: the one it began with, or whom a command that
+/// went to the background has left. False where a `stop` has come in between.
+pub(super) async fn settle(
+    act: &Rc<Act>,
+    id: &str,
+    instance: &Instance,
+    leader: Identity,
+    family: &[Identity],
+) -> Result<bool, String> {
+    let (shared, id, token) = (act.clone(), id.to_string(), instance.token.clone());
+    let (family, old) = (family.to_vec(), instance.leader.pid);
+    let Ok(journal) = act.journal() else {
+        return Ok(true);
+    };
+    let settled = journal.update(move |transaction| {
+        let me = shared.claim();
+        let Some(entry) = transaction.ledger.entries.get_mut(&id) else {
+            return Ok(false);
+        };
+        let Some(instance) = entry
+            .instance
+            .as_mut()
+            .filter(|instance| instance.token == token)
+        else {
+            return Ok(false);
+        };
+        if entry
+            .stopper
+            .as_ref()
+            .is_some_and(|claim| crate::family::verdict::is_at_work(claim, &shared.place))
+        {
+            return Ok(false);
+        }
+        instance.phase = Phase::Ready;
+        if entry.starter.as_ref() == Some(&me) {
+            entry.starter = None;
+        }
+        if leader.pid != old {
+            instance.leader = Claim::new(leader, &shared.place);
+            instance.followed = true;
+            instance.members = family
+                .iter()
+                .map(|member| (member.pid, member.start_time))
+                .collect();
+            pidfile::write(transaction.folder, &id, leader.pid)?;
+        }
+        Ok::<bool, std::io::Error>(true)
+    });
+    match settled.await {
+        Ok(Ok(settled)) => Ok(settled),
+        Ok(Err(error)) => Err(format!("its PID file cannot be written: {error}")),
+        Err(why) => Err(format!("its record cannot be written: {why}")),
+    }
+}
+
 /// Until that process has ended; pidctl commands that are at work on the same service.
-async fn ended(identity: Identity) {
+pub(super) async fn ended(identity: Identity) {
     match crate::sys::pidfd::Pidfd::hold(identity) {
         Ok(Some((pidfd, _))) => {
             let _ = reactor::readable(&pidfd).await;

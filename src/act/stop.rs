@@ -1,6 +1,7 @@
 //! Ending services: all at once, dependents before what they depend on.
 
 use super::context::Act;
+use super::gauge::Gauge;
 use super::hunt::{self, Caught, Hunt};
 use super::outcome::{StopOutcome, Stopped};
 use super::port::{self, Judged};
@@ -31,6 +32,10 @@ pub struct Options {
     /// The whole command ends within this.
     pub deadline: Option<Duration>,
     pub takeover: Option<Takeover>,
+    /// It will be started again: who watches it need not give it up.
+    pub restarting: bool,
+    /// Who is measured, by id.
+    pub gauges: Rc<HashMap<String, Rc<Gauge>>>,
 }
 
 /// Of a deadline's slice, so much is kept for SIGKILL and the proof.
@@ -255,6 +260,7 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
                         continue;
                     };
                     entry.starter = None;
+                    entry.restarter = None;
                     entry.failure = None;
                     if let StopStep::End { first, leader } = &look.step
                         && !look.already_stopping
@@ -448,7 +454,8 @@ impl Story {
             already_signalled,
             why: "stop",
         };
-        let caught = Box::pin(hunt::end(&self.act, hunt)).await;
+        let gauge = self.options.gauges.get(&self.id);
+        let caught = Box::pin(hunt::end_measured(&self.act, hunt, gauge)).await;
         let mut pids: Vec<i32> = pid
             .into_iter()
             .chain(leader.map(|leader| leader.pid))
@@ -500,6 +507,7 @@ impl Story {
             elapsed_ms: caught.elapsed.as_millis() as u64,
             detail,
             receipts: caught.receipts,
+            members: caught.members,
             ..Stopped::new(&self.id, outcome, pid)
         }
     }
@@ -513,6 +521,7 @@ impl Story {
         let ended = instance
             .as_ref()
             .map(|instance| (instance.token.clone(), instance.leader.clone()));
+        let restarting = self.options.restarting;
         let removed = journal.update(move |transaction| {
             let me = shared.claim();
             if let Some(entry) = transaction.ledger.entries.get_mut(&id) {
@@ -524,6 +533,7 @@ impl Story {
                 });
                 if is_it {
                     entry.instance = None;
+                    entry.restarter = restarting.then(|| me.clone());
                 }
                 if entry.stopper.as_ref() == Some(&me) {
                     entry.stopper = None;

@@ -61,5 +61,5 @@ fn tell(style: &Style, adopted: &Adopted, width: usize) {
     }
     let pid = adopted.pid.map(|pid| format!("PID {pid}"));
     let facts: Vec<String> = pid.into_iter().chain(adopted.detail.clone()).collect();
-    results::line(style, &adopted.id, width, ink, word, &facts);
+    crate::report::say(&results::line(style, &adopted.id, width, ink, word, &facts));
 }

@@ -3,12 +3,14 @@
 pub mod adopt;
 pub mod check;
 pub mod completions;
+pub mod drill;
 pub mod export;
 pub mod free;
 pub mod init;
 pub mod logs;
 pub mod man;
 pub mod restart;
+pub mod run;
 pub mod schema;
 pub mod start;
 pub mod status;

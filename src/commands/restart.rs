@@ -3,7 +3,7 @@
 
 use super::{Session, start, stop};
 use crate::act::outcome::{StartOutcome, Started, StopOutcome, Stopped};
-use crate::act::stop::Targets;
+use crate::act::stop::{Options, Targets};
 use crate::exit_code::ExitCode;
 use crate::report::json;
 use serde::Serialize;
@@ -35,7 +35,11 @@ pub fn run(
         gone: Vec::new(),
     };
     Ok(super::block_on(&act, 3, async move {
-        let (stopped, stop_code) = stop::take_down(&shared, &style, &targets, &stop.options).await;
+        let options = Options {
+            restarting: true,
+            ..stop.options.clone()
+        };
+        let (stopped, stop_code) = stop::take_down(&shared, &style, &targets, &options).await;
         let finish = |started: &[Started], code: ExitCode| {
             if style.json {
                 json::print(&Document {

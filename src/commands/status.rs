@@ -246,7 +246,8 @@ impl Seen {
             ),
             Found::Stopped => (State::Stopped, None, None),
             Found::Running { leader, .. } => {
-                let (state, detail) = running_state(leader, instance, asked);
+                let awaited = self.observation.starter_at_work;
+                let (state, detail) = running_state(leader, instance, asked, awaited);
                 (
                     if stopping { State::Stopping } else { state },
                     Some(leader.pid),
@@ -282,6 +283,7 @@ fn running_state(
     leader: &Stat,
     instance: Option<&Instance>,
     asked: Option<&Result<(), String>>,
+    awaited: bool,
 ) -> (State, Option<String>) {
     let age = boot::age(leader.start_time);
     let ready_timeout = instance.map_or(0.0, |instance| instance.ready_timeout_ms as f64 / 1000.0);
@@ -295,8 +297,8 @@ fn running_state(
         ),
         Some(Err(why)) if young => (State::Starting, Some(why.clone())),
         Some(Err(why)) => (State::Unhealthy, Some(why.clone())),
-        // Healthy, but not ready before it has lived for 200 ms.
-        _ if young && age < 0.2 => (State::Starting, None),
+        // Healthy, but not ready before it has lived for 200 ms, and the command that starts it says so.
+        _ if young && (age < 0.2 || awaited) => (State::Starting, None),
         _ => (State::Running, None),
     }
 }

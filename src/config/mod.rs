@@ -138,10 +138,6 @@ impl Table {
         !self.file.as_os_str().is_empty()
     }
 
-    pub fn pid_file(&self, id: &str) -> PathBuf {
-        self.pids_dir.join(format!("{id}.pid"))
-    }
-
     pub fn log_file(&self, id: &str) -> PathBuf {
         self.logs_dir.join(format!("{id}.log"))
     }

@@ -9,4 +9,4 @@ pub mod sanitize;
 pub mod tail;
 
 /// How much of a file is read at once, and the most of a line that is ever held.
-const BLOCK: usize = 64 * 1024;
+pub const BLOCK: usize = 64 * 1024;

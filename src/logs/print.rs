@@ -131,6 +131,13 @@ impl<W: Write> Printer<W> {
     }
 }
 
+impl Printer<Vec<u8>> {
+    /// What was printed since the last call.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,17 @@ use crate::config::Schedule;
 use crate::plan::StartStep;
 use crate::sys::proc::{self, Stat};
 use crate::sys::signal::Signal;
+use serde::Serialize;
 use std::time::Duration;
 
 /// How a process will take the stop signal, from its masks in /proc.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reception {
+    /// It has a handler.
+    Catches,
+    /// By the kernel's default: at once, without a word.
+    #[serde(rename = "default")]
     Obeys,
     /// Will need SIGKILL.
     Ignores,
@@ -28,6 +34,8 @@ pub fn reception(pid: i32, signal: Signal) -> Reception {
         Reception::Ignores
     } else if status.blocked & bit != 0 {
         Reception::Blocks
+    } else if status.caught & bit != 0 {
+        Reception::Catches
     } else {
         Reception::Obeys
     }
@@ -41,7 +49,7 @@ pub fn process(stat: &Stat, schedule: &Schedule) -> String {
     let fate = match first {
         None => "SIGKILL".to_string(),
         Some(signal) => match reception(stat.pid, signal) {
-            Reception::Obeys => signal.to_string(),
+            Reception::Catches | Reception::Obeys => signal.to_string(),
             Reception::Ignores => format!(
                 "ignores {signal}, will need SIGKILL after {}",
                 humantime::format_duration(wait)

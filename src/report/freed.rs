@@ -50,7 +50,7 @@ pub fn port(style: &Style, freed: &Freed, unseen: Option<&Held>, dry_run: bool) 
     );
     if style.verbose {
         for receipt in &freed.receipts {
-            super::results::receipt(receipt);
+            super::say(&super::results::receipt(receipt));
         }
     }
 }

@@ -16,10 +16,12 @@ const REDRAW: Duration = Duration::from_millis(100);
 /// More lines than these are counted instead.
 const MOST: usize = 12;
 
-/// What is drawn now; shared with whoever prints result lines in between.
+/// What is drawn now; shared with whoever prints lines in between.
 #[derive(Clone, Default)]
 pub struct Display {
     lines: Rc<Cell<usize>>,
+    /// Somebody is writing to the terminal: nothing may be drawn in between.
+    pub held: Rc<Cell<bool>>,
 }
 
 impl Display {
@@ -34,41 +36,56 @@ impl Display {
                         .until(|waits| (!waits.is_empty()).then_some(()))
                         .await;
                     reactor::sleep(REDRAW).await;
-                    let text: Vec<String> = act.waits.see(lines);
-                    drawn.draw(&text);
+                    if !drawn.held.get() {
+                        drawn.show(&act);
+                    }
                 }
             });
         }
         display
     }
 
-    fn draw(&self, lines: &[String]) {
+    /// Draws the waits as they are now.
+    pub fn show(&self, act: &Act) {
+        let text = self.erased() + &self.drawn(act);
+        if !text.is_empty() {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+    }
+
+    /// What draws the waits as they are now, below everything else.
+    pub fn drawn(&self, act: &Act) -> String {
         let columns = columns();
-        let mut text = erase(self.lines.get());
-        for line in lines {
-            let cut: String = line.chars().take(columns.saturating_sub(1)).collect();
-            text.push_str(&cut);
+        let mut text = String::new();
+        let lines = act.waits.see(lines);
+        for line in &lines {
+            text.extend(line.chars().take(columns.saturating_sub(1)));
             text.push('\n');
         }
         self.lines.set(lines.len());
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        text
+    }
+
+    /// What takes the display away.
+    pub fn erased(&self) -> String {
+        match self.lines.replace(0) {
+            0 => String::new(),
+            lines => erase(lines),
+        }
     }
 
     /// Takes the display away, so that other lines can be printed.
     pub fn clear(&self) {
-        if self.lines.get() > 0 {
-            self.draw(&[]);
+        let text = self.erased();
+        if !text.is_empty() {
+            let _ = std::io::stderr().write_all(text.as_bytes());
         }
     }
 }
 
 /// Back to the first drawn line and everything below it erased.
 fn erase(lines: usize) -> String {
-    if lines == 0 {
-        String::new()
-    } else {
-        format!("\x1b[{lines}A\r\x1b[J")
-    }
+    format!("\x1b[{lines}A\r\x1b[J")
 }
 
 fn lines(waits: &BTreeMap<String, Waiting>) -> Vec<String> {

@@ -1,10 +1,14 @@
 //! States and outcomes as people and scripts read them.
 
+pub mod drill;
 pub mod forecast;
+pub mod foreground;
 pub mod freed;
 pub mod json;
+pub mod junit;
 pub mod live;
 pub mod results;
+pub mod screen;
 pub mod status;
 pub mod watch;
 

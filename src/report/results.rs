@@ -1,13 +1,11 @@
 //! One line a service: what `start` and `stop` did.
 
 use super::{Ink, Style};
-use crate::act::outcome::{Receipt, StartOutcome, Started, StopOutcome, Stopped};
+use crate::act::outcome::{Effect, Receipt, StartOutcome, Started, StopOutcome, Stopped};
 
 /// Prints a start's line on standard output; why it failed, and its last log lines, on standard error.
 pub fn started(style: &Style, started: &Started, width: usize) {
-    for note in &started.notes {
-        super::warn(&format!("{}: {note}", started.id));
-    }
+    tell_notes(&started.id, &started.notes);
     if !started.log_lines.is_empty() {
         super::warn(&format!("{}: its last output:", started.id));
         for text in &started.log_lines {
@@ -17,6 +15,13 @@ pub fn started(style: &Style, started: &Started, width: usize) {
     if style.json {
         return;
     }
+    if let Some(line) = started_line(style, started, width) {
+        super::say(&line);
+    }
+}
+
+/// `None` where it is not to be told.
+pub fn started_line(style: &Style, started: &Started, width: usize) -> Option<String> {
     let (ink, word) = match started.outcome {
         StartOutcome::Started => (Ink::Green, "started"),
         StartOutcome::AlreadyRunning => (Ink::Green, "already running"),
@@ -34,18 +39,20 @@ pub fn started(style: &Style, started: &Started, width: usize) {
         facts.push(format!("{} attempts", started.attempts));
     }
     facts.extend(started.detail.clone());
-    if !style.quiet || !started.is_up() {
-        line(style, &started.id, width, ink, word, &facts);
-    }
+    (!style.quiet || !started.is_up()).then(|| line(style, &started.id, width, ink, word, &facts))
 }
 
 pub fn stopped(style: &Style, stopped: &Stopped, width: usize) {
-    for note in &stopped.notes {
-        super::warn(&format!("{}: {note}", stopped.id));
-    }
+    tell_notes(&stopped.id, &stopped.notes);
     if style.json {
         return;
     }
+    for line in stopped_lines(style, stopped, width) {
+        super::say(&line);
+    }
+}
+
+pub fn stopped_lines(style: &Style, stopped: &Stopped, width: usize) -> Vec<String> {
     let (ink, word) = match stopped.outcome {
         StopOutcome::Stopped => (Ink::Green, "stopped"),
         StopOutcome::Killed => (Ink::Yellow, "killed"),
@@ -66,37 +73,53 @@ pub fn stopped(style: &Style, stopped: &Stopped, width: usize) {
         }
     }
     facts.extend(stopped.detail.clone());
+    let mut lines = Vec::new();
     if !style.quiet || stopped.outcome == StopOutcome::Failed {
-        line(style, &stopped.id, width, ink, word, &facts);
+        lines.push(line(style, &stopped.id, width, ink, word, &facts));
     }
     if style.verbose {
-        for receipt in &stopped.receipts {
-            self::receipt(receipt);
-        }
+        lines.extend(stopped.receipts.iter().map(receipt));
+    }
+    lines
+}
+
+/// `SIGTERM to PID 4242 (node): ended`
+pub fn receipt(receipt: &Receipt) -> String {
+    let command = crate::logs::sanitize::sanitize(receipt.command.as_bytes());
+    let result = match receipt.result {
+        Effect::Sent => "sent",
+        Effect::Gone => "it had ended before",
+        Effect::Ended => "ended",
+        Effect::Survived => "lived on",
+        Effect::Denied => "not allowed",
+    };
+    format!(
+        "    {} to PID {} ({command}): {result}",
+        receipt.signal, receipt.pid
+    )
+}
+
+pub fn tell_notes(id: &str, notes: &[String]) {
+    for note in notes {
+        super::warn(&format!("{id}: {note}"));
     }
 }
 
-/// One signal to one process.
-pub fn receipt(receipt: &Receipt) {
-    let command = crate::logs::sanitize::sanitize(receipt.command.as_bytes());
-    let result = serde_json::to_value(receipt.result)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_string));
-    super::say(&format!(
-        "    {} to PID {} ({command}): {}",
-        receipt.signal,
-        receipt.pid,
-        result.unwrap_or_default()
-    ));
-}
-
-pub fn line(style: &Style, id: &str, width: usize, ink: Ink, word: &str, facts: &[String]) {
+/// `web_8000  started  PID 4242, ready in 0.21 s`
+pub fn line(
+    style: &Style,
+    id: &str,
+    width: usize,
+    ink: Ink,
+    word: &str,
+    facts: &[String],
+) -> String {
     let facts = if facts.is_empty() {
         String::new()
     } else {
         format!("  {}", facts.join(", "))
     };
-    super::say(&format!("{id:width$}  {}{facts}", style.paint(ink, word)));
+    format!("{id:width$}  {}{facts}", style.paint(ink, word))
 }
 
 /// `0.21 s`, `12 s`.

@@ -21,6 +21,9 @@ pub struct Entry {
     pub starter: Option<Claim>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopper: Option<Claim>,
+    /// The command that has stopped it and is about to start it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarter: Option<Claim>,
     /// Why the last start failed, for those who waited for it beside the command that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -34,6 +37,7 @@ impl Entry {
             instance: None,
             starter: None,
             stopper: None,
+            restarter: None,
             failure: None,
         }
     }
@@ -43,6 +47,7 @@ impl Entry {
         self.instance.is_none()
             && self.starter.is_none()
             && self.stopper.is_none()
+            && self.restarter.is_none()
             && self.failure.is_none()
     }
 }

@@ -5,7 +5,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// What stands at a name.
@@ -169,13 +169,6 @@ pub fn open_folder(path: &Path) -> io::Result<(OwnedFd, FileStat)> {
     let fd = nix::fcntl::open(path, flags, Mode::empty())?;
     let stat = fstat(&fd)?;
     Ok((fd, stat))
-}
-
-/// The names in an open folder, `.` and `..` left out.
-pub fn names(folder: &OwnedFd) -> io::Result<Vec<std::ffi::OsString>> {
-    std::fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?
-        .map(|entry| entry.map(|entry| entry.file_name()))
-        .collect()
 }
 
 /// A name that cannot leave its folder.

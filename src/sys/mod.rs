@@ -14,7 +14,7 @@ pub mod listeners;
 pub mod local_time;
 pub mod lock;
 pub mod manager;
-mod netlink;
+pub mod netlink;
 pub mod pidfd;
 pub mod proc;
 mod procnet;

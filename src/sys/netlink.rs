@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -44,6 +44,29 @@ pub fn listeners(protocol: Protocol, ports: &PortSet) -> io::Result<Vec<Listener
         }
     }
     Ok(found)
+}
+
+/// Becomes readable whenever a TCP socket of this network namespace is destroyed: a listener, say. What
+/// it tells is not read, see `drain`.
+pub fn closings() -> io::Result<OwnedFd> {
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkSockDiag,
+    )?;
+    // SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY of linux/sock_diag.h, as bits.
+    bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, 1 << 0 | 1 << 2))?;
+    Ok(netlink)
+}
+
+/// Takes what has come by now, so that it becomes readable only by what comes after.
+pub fn drain(netlink: &OwnedFd) {
+    // ENOBUFS: more came than it could hold; that is no end.
+    while matches!(
+        recv(netlink.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_TRUNC),
+        Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS)
+    ) {}
 }
 
 fn send_all(netlink: &OwnedFd, request: &[u8]) -> io::Result<()> {

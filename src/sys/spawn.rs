@@ -70,6 +70,7 @@ pub struct Gate {
     report: OwnedFd,
     /// Kept until `open`, so that reading reports before that cannot see an end.
     reporter: OwnedFd,
+    #[allow(clippy::vec_box)] // each stays where its process finds it
     children: Vec<Box<Child>>,
 }
 
@@ -217,6 +218,7 @@ impl Drop for Gate {
 pub struct Reports {
     report: std::fs::File,
     buffer: Vec<u8>,
+    #[allow(clippy::vec_box)] // each stays where its process finds it
     children: Vec<Box<Child>>,
 }
 

@@ -15,14 +15,18 @@ use syscalls::{Sysno, syscall};
 pub struct Inherited {
     /// Soft and hard limit of open files; pidctl raises its own soft one.
     pub nofile: Option<(rlim_t, rlim_t)>,
+    /// The end of the terminal is not to matter: nohup(1).
+    pub hangup_ignored: bool,
 }
 
 pub fn prepare() -> io::Result<Inherited> {
     open_standard_descriptors()?;
     close_on_exec_from(3);
+    let hangup_ignored = is_ignored(libc::SIGHUP);
     reset_dispositions();
     Ok(Inherited {
         nofile: raise_nofile(),
+        hangup_ignored,
     })
 }
 
@@ -66,6 +70,14 @@ fn close_on_exec_from(first: u32) {
             unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction is plain data, for which zero is valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only asks; the kernel writes one sigaction.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Default for all but SIGPIPE (a closed pipe is an error value here, not a death) and SIGHUP (the

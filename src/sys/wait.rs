@@ -15,6 +15,32 @@ pub enum Exit {
     Signal(Signal),
 }
 
+impl Exit {
+    /// Of a wait status as wait(2) gives it.
+    fn of(status: i32) -> Exit {
+        if libc::WIFEXITED(status) {
+            Exit::Code(libc::WEXITSTATUS(status))
+        } else {
+            Exit::Signal(Signal::from_number(libc::WTERMSIG(status)).unwrap_or(Signal::KILL))
+        }
+    }
+
+    /// As a shell has it: the exit code, or 128 and the number of the signal.
+    pub fn status(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal.number(),
+        }
+    }
+
+    pub fn signal(self) -> Option<Signal> {
+        match self {
+            Exit::Code(_) => None,
+            Exit::Signal(signal) => Some(signal),
+        }
+    }
+}
+
 impl fmt::Display for Exit {
     /// `exit status 3`, `killed by SIGSEGV`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,25 +51,17 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Reaps one child of ours that has ended, whichever; `None` when there is none.
+/// Reaps one child of ours that has ended, whichever; `None` when there is none. (nix cannot say that a
+/// real-time signal ended one, and fails after it has reaped.)
 pub fn reap() -> Option<(i32, Exit)> {
     loop {
         let mut status = 0;
-        // nix's waitpid loses the exit of a child that a real-time signal killed: it has no name for it.
-        // SAFETY: the kernel writes the status into our integer.
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-        if pid < 0 && Errno::last() == Errno::EINTR {
-            continue;
+        // SAFETY: the kernel writes one integer.
+        match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
+            pid @ 1.. => return Some((pid, Exit::of(status))),
+            -1 if Errno::last() == Errno::EINTR => {}
+            _ => return None,
         }
-        if pid <= 0 {
-            return None;
-        }
-        let exit = if libc::WIFEXITED(status) {
-            Exit::Code(libc::WEXITSTATUS(status))
-        } else {
-            Exit::Signal(Signal::from_number(libc::WTERMSIG(status)).unwrap_or(Signal::KILL))
-        };
-        return Some((pid, exit));
     }
 }
 

@@ -155,7 +155,7 @@ fn call_of(pid: i32) -> Option<(u8, i64)> {
     let size = std::mem::size_of_val(&info);
     // SAFETY: the kernel writes at most `size` bytes into `info`.
     let got = unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, size, &raw mut info) };
-    (got > 0).then(|| match info.op {
+    (got > 0).then_some(match info.op {
         // SAFETY: at an entry the kernel has filled in that member of the union.
         ENTRY => (ENTRY, unsafe { info.u.entry.nr } as i64),
         op => (op, 0),
