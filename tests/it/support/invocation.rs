@@ -183,6 +183,10 @@ impl Running {
         self.stdout.text()
     }
 
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("wait").is_some()
     }
