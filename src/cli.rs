@@ -198,6 +198,41 @@ pub enum Command {
         #[arg(long)]
         events: bool,
     },
+    /// Free ports: stop whoever listens on them; needs no table
+    Free {
+        /// A port, or a range FROM-TO; none means every port of the table
+        #[arg(value_name = "PORT|FROM-TO", value_parser = crate::commands::free::parse_ports)]
+        ports: Vec<(u16, u16)>,
+        /// SIGKILL at once
+        #[arg(short, long)]
+        force: bool,
+        /// Wait so long before SIGKILL [default: 10s, for a service its own]
+        #[arg(short, long, value_name = "D", value_parser = parse_duration)]
+        timeout: Option<Duration>,
+        /// Only holders of this name (comm, or base name of the program)
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+        /// TCP (the default)
+        #[arg(long)]
+        tcp: bool,
+        /// UDP
+        #[arg(long)]
+        udp: bool,
+        /// Also holders that systemd or a container runtime manages
+        #[arg(long)]
+        managed: bool,
+        /// Print who holds the ports, and touch nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take a process that runs already as the service
+    Adopt {
+        #[arg(value_name = "SERVICE", add = clap_complete::ArgValueCompleter::new(crate::commands::completions::service_ids))]
+        service: String,
+        /// The process [default: the holder of the service's port]
+        #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(2..))]
+        pid: Option<i32>,
+    },
     /// Check the table: its errors, and warnings about what it names
     Check,
     /// Write the services as units of another supervisor

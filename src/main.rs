@@ -24,7 +24,7 @@ mod sys;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use commands::{Session, drill, restart, start, status, stop};
+use commands::{Session, adopt, drill, free, restart, start, status, stop};
 use exit_code::ExitCode;
 use report::{Style, WhenColor};
 use std::ffi::OsString;
@@ -148,6 +148,29 @@ fn dispatch(session: &Session, command: Command) -> anyhow::Result<ExitCode> {
         Command::Schema => commands::schema::run(),
         Command::Completions { shell } => commands::completions::run(session, shell),
         Command::Man { command } => commands::man::run(session, &command),
+        Command::Free {
+            ports,
+            force,
+            timeout,
+            name: names,
+            tcp,
+            udp,
+            managed,
+            dry_run,
+        } => free::run(
+            session,
+            &free::Request {
+                ports,
+                force,
+                timeout,
+                names,
+                tcp,
+                udp,
+                managed,
+                dry_run,
+            },
+        ),
+        Command::Adopt { service, pid } => adopt::run(session, &service, pid),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::observe::{Found, Observation};
 use crate::state::pidfile::PidFile;
+use crate::state::record::Phase;
 use crate::sys::proc::{Identity, Stat};
 use std::path::PathBuf;
 
@@ -56,18 +57,28 @@ pub fn start(observation: Observation) -> StartStep {
         .as_ref()
         .and_then(|entry| entry.instance.as_ref());
     let frozen = instance.is_some_and(|instance| instance.frozen);
+    let half_stopped = observation
+        .entry
+        .as_ref()
+        .is_some_and(|entry| entry.stopper.is_some());
+    let preparing = instance.is_some_and(|instance| instance.phase == Phase::Preparing);
     match observation.found {
         Found::Unknown(why) => StartStep::Fail(why),
         Found::Elsewhere(_) => StartStep::Fail("it is another table's".to_string()),
-        // A stop died between freezing the family and killing it: the kill is finished.
-        Found::Running { leader, .. } if frozen => StartStep::Start {
-            leftovers: vec![leader],
-            stale: None,
-        },
+        // A stop died after it may have sent its signal, or between freezing the family and killing it:
+        // what it began is finished. A start died and its `prepare` lives on: it is not the service.
+        Found::Running {
+            leader,
+            recorded: true,
+        } if (frozen || preparing || half_stopped) && !observation.starter_at_work => {
+            StartStep::Start {
+                leftovers: vec![leader],
+                stale: None,
+            }
+        }
         Found::Running { leader, recorded } => {
             if observation.starter_at_work
-                || instance
-                    .is_some_and(|instance| instance.phase != crate::state::record::Phase::Ready)
+                || instance.is_some_and(|instance| instance.phase != Phase::Ready)
             {
                 return StartStep::Join {
                     pid: Some(leader.pid),

@@ -6,11 +6,11 @@
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ fn with<T>(f: impl FnOnce(&mut Reactor) -> T) -> T {
         let reactor = slot.get_or_insert_with(|| Reactor {
             // Without epoll nothing can be awaited; there is nothing to fall back to.
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap_or_else(|errno| {
-                eprintln!("pidctl: cannot wait for events: {errno}");
+                crate::report::warn(&format!("cannot wait for events: {errno}"));
                 std::process::exit(1)
             }),
             next: 1,
@@ -137,7 +137,7 @@ fn wait_for_events() {
         Ok(count) => count,
         Err(Errno::EINTR) => 0,
         Err(errno) => {
-            eprintln!("pidctl: cannot wait for events: {errno}");
+            crate::report::warn(&format!("cannot wait for events: {errno}"));
             std::process::exit(1)
         }
     });
@@ -390,9 +390,43 @@ impl<T> Watch<T> {
     }
 }
 
-/// The raw number, for those that key by it.
-pub fn number(fd: &impl AsFd) -> i32 {
-    fd.as_fd().as_raw_fd()
+/// So many may go on at once; the others wait in line.
+pub struct Permits {
+    free: Cell<usize>,
+    line: RefCell<VecDeque<Waker>>,
+}
+
+/// Given back when dropped.
+pub struct Permit(Rc<Permits>);
+
+impl Permits {
+    pub fn new(count: usize) -> Rc<Permits> {
+        Rc::new(Permits {
+            free: Cell::new(count),
+            line: RefCell::default(),
+        })
+    }
+
+    pub async fn take(self: &Rc<Self>) -> Permit {
+        poll_fn(|context| {
+            if self.free.get() == 0 {
+                self.line.borrow_mut().push_back(context.waker().clone());
+                return Poll::Pending;
+            }
+            self.free.set(self.free.get() - 1);
+            Poll::Ready(())
+        })
+        .await;
+        Permit(self.clone())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.free.set(self.0.free.get() + 1);
+        let next = self.0.line.borrow_mut().pop_front();
+        next.into_iter().for_each(Waker::wake);
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! What every step of a command shares.
 
 use super::children::{self, Children, Interrupts};
-use super::journal::Journal;
+use super::journal::{Journal, MOST_CHILDREN};
 use super::walker::Walker;
 use crate::config::Table;
 use crate::events::write::EventLog;
 use crate::events::{Event, EventKind};
-use crate::reactor::{self, Either, Watch};
+use crate::reactor::{self, Either, Permits, Watch};
 use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
 use crate::state::record::Claim;
@@ -40,6 +40,8 @@ pub struct Act {
     pub null: File,
     /// Helpers that are being ended though nobody waits for them.
     pub unfinished: Rc<Watch<usize>>,
+    /// Launches at once; more would only hold more memory.
+    pub launches: Rc<Permits>,
     /// Services whose start is under way in this command.
     pub starting: Rc<Watch<HashSet<String>>>,
     /// The records as they were at their last change; kept up to date once somebody watches.
@@ -47,7 +49,8 @@ pub struct Act {
     watching: Cell<bool>,
     /// A reading of the records that is about to be made.
     reading: RefCell<Option<Rc<Watch<bool>>>>,
-    events: RefCell<EventLog>,
+    /// None where there is no table, or nothing is to be made.
+    events: RefCell<Option<EventLog>>,
     flush_asked: Cell<bool>,
 }
 
@@ -101,7 +104,8 @@ impl Act {
             .services
             .first()
             .map_or((10 << 20, 3), |first| (first.log_max_size, first.log_keep));
-        let events = EventLog::new(table.events_file(), size, keep);
+        let log = || EventLog::new(table.events_file(), size, keep);
+        let events = RefCell::new(table.is_there().then(log));
         Ok(Rc::new(Act {
             me: proc::own_identity()?,
             journal: folder.as_ref().ok().cloned().map(Journal::new),
@@ -111,9 +115,10 @@ impl Act {
             patience: Cell::new(1),
             waits: Watch::new(BTreeMap::new()),
             null: File::options().read(true).write(true).open("/dev/null")?,
-            events: RefCell::new(events),
+            events,
             flush_asked: Cell::new(false),
             unfinished: Watch::new(0),
+            launches: Permits::new(MOST_CHILDREN),
             starting: Watch::new(HashSet::new()),
             records: Watch::new(Rc::default()),
             watching: Cell::new(false),
@@ -123,6 +128,13 @@ impl Act {
             inherited,
             folder,
         }))
+    }
+
+    /// Writes no events where the folder of the logs would have to be made for them.
+    pub fn make_no_event_log(&self) {
+        if !self.table.logs_dir.is_dir() {
+            self.events.take();
+        }
     }
 
     pub fn claim(&self) -> Claim {
@@ -201,15 +213,25 @@ impl Act {
     /// Until our claim to start `id` is gone: a `stop` has taken it.
     pub async fn claim_lost(self: &Rc<Self>, id: &str) {
         let me = self.claim();
-        let is_ours = |ledger: &Rc<Ledger>| {
+        let is_ours = |ledger: &Ledger| {
             ledger
                 .entries
                 .get(id)
                 .is_some_and(|entry| entry.starter.as_ref() == Some(&me))
         };
-        self.records()
-            .until(|ledger| (!is_ours(ledger)).then_some(()))
-            .await;
+        loop {
+            self.records()
+                .until(|ledger| (!is_ours(ledger)).then_some(()))
+                .await;
+            // Records that could not be read (no more descriptors, say) take nothing away.
+            match self.folder.as_ref().map(|folder| Ledger::read(folder)) {
+                Ok(Ok(ledger)) if is_ours(&ledger) => {
+                    self.records.change(|records| *records = Rc::new(ledger));
+                }
+                Ok(Ok(_)) | Err(_) => return,
+                Ok(Err(_)) => reactor::sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     /// Until as many interrupts have come as make a stop escalate.
@@ -218,14 +240,6 @@ impl Act {
         self.interrupts
             .until(|seen| (seen.count >= patience).then_some(()))
             .await;
-    }
-
-    /// Until the next interrupt from now on.
-    pub async fn interrupted(&self) -> Interrupts {
-        let now = self.interrupts.see(|seen| seen.count);
-        self.interrupts
-            .until(|seen| (seen.count > now).then_some(*seen))
-            .await
     }
 
     pub fn interrupts(&self) -> u32 {
@@ -263,12 +277,15 @@ impl Act {
         why: impl Into<String>,
         more: &[(&str, serde_json::Value)],
     ) {
+        let mut log = self.events.borrow_mut();
+        let Some(events) = log.as_mut() else { return };
+        // What stands for a service where there is none (`port 8080`) has a space, which no id has.
+        let service = (!service.contains(' ')).then(|| service.to_string());
         let more = more
             .iter()
             .map(|(key, value)| (key.to_string(), value.clone()))
             .collect();
-        let service = Some(service.to_string());
-        self.events.borrow_mut().push(Event {
+        events.push(Event {
             event: kind,
             service,
             pid,
@@ -286,8 +303,8 @@ impl Act {
 
     pub fn flush_events(&self) {
         self.flush_asked.set(false);
-        let warning = self.events.borrow_mut().flush();
-        if let Some(warning) = warning {
+        let mut log = self.events.borrow_mut();
+        if let Some(warning) = log.as_mut().and_then(EventLog::flush) {
             crate::report::warn(&warning);
         }
     }

@@ -139,7 +139,7 @@ impl Chase<'_> {
             }
         }
         if self.family.living().next().is_some() || self.family.is_elusive() {
-            self.kill().await;
+            Box::pin(self.kill()).await;
         } else {
             self.prove().await;
         }
@@ -250,7 +250,7 @@ impl Chase<'_> {
             let left = self.family.living().map(|(_, member)| member.identity);
             gauge.time_is_up(left.collect());
         }
-        self.freeze().await;
+        Box::pin(self.freeze()).await;
         self.caught.killed = true;
         let targets: Vec<usize> = self.family.living().map(|(number, _)| number).collect();
         self.send(Signal::KILL, &targets);
@@ -299,8 +299,9 @@ impl Chase<'_> {
                     continue;
                 };
                 let is_family = self.hunt.traces.token.as_ref().is_some_and(|token| {
-                    matches!(trace::token_of(pid, &mut Vec::new()), Ok(Some(found)) if found.token == *token)
-                }) || sessions.contains(&stat.session);
+                    trace::token_of(pid, &mut Vec::new())
+                        .is_ok_and(|found| found.is_some_and(|found| found.token == *token))
+                }) || (sessions.contains(&stat.session) && self.owns(stat.session));
                 if is_family
                     && pid != self.act.me.pid
                     && matches!(pidfd.send(Signal::KILL), Ok(true))
@@ -313,6 +314,19 @@ impl Chase<'_> {
                     return;
                 }
             }
+        }
+    }
+
+    /// Is the session of that number the family's still? While somebody is in it the number is nobody
+    /// else's, but a member that has gone may have left it to a stranger that made a session of its own.
+    fn owns(&self, session: i32) -> bool {
+        match proc::stat(session) {
+            Ok(stat) => {
+                let identity = stat.identity();
+                self.hunt.traces.known.contains(&identity)
+                    || self.family.all().any(|member| member.identity == identity)
+            }
+            Err(error) => proc::is_gone(&error),
         }
     }
 

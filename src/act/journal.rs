@@ -4,12 +4,15 @@
 
 use crate::reactor::{self, Watch};
 use crate::state::folder::Folder;
-use crate::state::ledger::Ledger;
+use crate::state::ledger::{Ledger, digest};
 use crate::sys::spawn::{ExecFailure, Gate, Stage};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
+
+/// Takes back a change of a file.
+type Undo = Box<dyn FnOnce(&Folder)>;
 
 /// What a change may touch: the folder is locked, the records are fresh.
 pub struct Transaction<'a> {
@@ -17,7 +20,7 @@ pub struct Transaction<'a> {
     pub ledger: &'a mut Ledger,
     gate: &'a mut Option<Gate>,
     passage: &'a Rc<Passage>,
-    undo: &'a mut Vec<Box<dyn FnOnce(&Folder)>>,
+    undo: &'a mut Vec<Undo>,
 }
 
 impl Transaction<'_> {
@@ -66,7 +69,7 @@ impl<T, F: FnOnce(&mut Transaction<'_>) -> T> Change for Pending<T, F> {
 }
 
 /// Each child that waits costs a stack and shares the lock's moments.
-const MOST_CHILDREN: usize = 256;
+pub const MOST_CHILDREN: usize = 128;
 
 pub struct Journal {
     folder: Rc<Folder>,
@@ -129,7 +132,7 @@ impl Journal {
         passage: &Rc<Passage>,
     ) -> io::Result<()> {
         let _held = self.folder.lock()?;
-        let (mut ledger, before) = Ledger::read_with_text(&self.folder)?;
+        let (mut ledger, before) = Ledger::read_with_digest(&self.folder)?;
         let mut undo = Vec::new();
         let mut made = 0;
         for change in changes.iter_mut() {
@@ -153,7 +156,7 @@ impl Journal {
         self.queue.borrow_mut().splice(0..0, changes.drain(made..));
         ledger.entries.retain(|_, entry| !entry.is_empty());
         let after = ledger.text()?;
-        if after == before {
+        if digest(&after) == before {
             return Ok(());
         }
         Ledger::write(&self.folder, &after)
@@ -176,9 +179,16 @@ fn open(gate: Gate, passage: Rc<Passage>) {
         drop(error);
         told.change(|passage| *passage = Some(HashMap::new()));
     };
+    let children = gate.len();
     let mut reports = match gate.open() {
         Ok(reports) => reports,
-        Err(error) => return all_failed(error),
+        Err(error) => {
+            let none_passed = (0..children).map(|child| {
+                let error = io::Error::new(error.kind(), error.to_string());
+                (child, (Stage::Gate, error))
+            });
+            return passage.change(|passage| *passage = Some(none_passed.collect()));
+        }
     };
     reactor::spawn(async move {
         let failures = loop {

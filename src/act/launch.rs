@@ -40,7 +40,7 @@ pub enum NotRun {
     Failed(String),
     /// It was recorded, and then could not be executed.
     Exec {
-        instance: Instance,
+        instance: Box<Instance>,
         why: String,
     },
 }
@@ -97,7 +97,7 @@ pub async fn run(act: &Rc<Act>, attempt: &Attempt<'_>) -> Result<Instance, NotRu
     });
     match failure {
         Some((stage, why)) => Err(NotRun::Exec {
-            instance,
+            instance: Box::new(instance),
             why: exec_failure(attempt, stage, &why),
         }),
         None => Ok(instance),
@@ -164,6 +164,8 @@ impl Newborn {
         };
         entry.instance = Some(instance.clone());
         entry.failure = None;
+        // Of a stop that died; a living one would have taken our claim.
+        entry.stopper = None;
         Ok((instance, number, passage))
     }
 }

@@ -1,14 +1,19 @@
 //! Doing: services are started and stopped side by side, each as one story of awaited steps.
 //! Whatever goes wrong with one is its outcome and never ends another's.
 
+pub mod adopt;
 pub mod children;
 pub mod context;
 pub mod drill;
 pub mod foreground;
+pub mod free;
+pub mod freed;
 pub mod gauge;
 pub mod helper;
+pub mod holder;
 pub mod hunt;
 pub mod journal;
+pub mod judge;
 pub mod launch;
 pub mod outcome;
 pub mod port;

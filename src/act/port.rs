@@ -8,7 +8,9 @@ use crate::family::holders::{self, Held};
 use crate::family::instance;
 use crate::family::stranger::{self, Finding, Measure};
 use crate::family::trace::Traces;
+use crate::state::folder::Refused;
 use crate::state::ledger::Ledger;
+use crate::sys::boot;
 use crate::sys::listeners::{PortSet, Protocol};
 use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
@@ -44,26 +46,30 @@ pub fn judge(act: &Act, service: &Service, port: u16, which: Takeover) -> Result
     let Some(held) = held.remove(&port) else {
         return Ok(Judged::Free);
     };
-    if held.pids.is_empty() {
+    if held.pids.is_empty() || held.is_unseen() {
         return Ok(Judged::Unseen(unseen(port, &held)));
     }
     let measure = Measure::new(service, &act.place)?;
+    // Whose instance a holder is cannot be known without the records.
     let (ledger, folder) = match &act.folder {
         Ok(folder) => (
-            Ledger::read(folder).unwrap_or_default(),
+            Ledger::read(folder).map_err(|error| format!("port {port}: {error}"))?,
             folder.path.clone(),
         ),
-        Err(_) => (Ledger::default(), Default::default()),
+        Err(Refused::Missing) => (Ledger::default(), Default::default()),
+        Err(refused) => return Err(refused.about(&act.table.pids_dir)),
     };
     let mut roots: Vec<Stat> = Vec::new();
     let mut refusals = Vec::new();
     let mut names = Vec::new();
     for &pid in &held.pids {
-        let Ok(Some((_, stat))) = Pidfd::open(pid) else {
+        let unseen = |error| format!("port {port}: PID {pid} holds it and {error}");
+        let Some((_, stat)) = Pidfd::open(pid).map_err(unseen)? else {
             continue;
         };
         names.push(name(&stat));
-        if let Some(owner) = instance::of(&stat, &ledger, &folder, &act.place) {
+        let owner = instance::of(&stat, &ledger, &folder, &act.place);
+        if let Some(owner) = owner.map_err(unseen)? {
             refusals.push(format!(
                 "{} is {} of {}",
                 name(&stat),
@@ -160,15 +166,31 @@ pub fn name(stat: &Stat) -> String {
 
 /// A port whose holder is no process that we see.
 pub fn unseen(port: u16, held: &Held) -> String {
-    match held.hidden.first() {
-        Some(listener) => format!(
-            "port {port} is held by a process of user {} that may not be seen from here (try as that user, or as root)",
-            users::name_of(listener.uid)
-        ),
-        None => format!(
-            "port {port} is held by no process visible from here (the kernel, another namespace, or a lingering socket)"
-        ),
+    format!("port {port} is {}", unseen_by(held))
+}
+
+/// Who holds what we cannot attribute to a process: somebody hidden, or nobody.
+pub fn unseen_by(held: &Held) -> String {
+    if held.hidden.is_empty() {
+        return "held by no process visible from here (the kernel, another namespace, or a lingering socket)".to_string();
     }
+    let mut users: Vec<String> = held
+        .hidden
+        .iter()
+        .map(|listener| users::name_of(listener.uid))
+        .collect();
+    users.sort();
+    users.dedup();
+    let me = boot::euid();
+    let way = match me {
+        0 => "pidctl lacks CAP_SYS_PTRACE",
+        _ if held.hidden.iter().all(|listener| listener.uid == me) => "try as root",
+        _ => "try as that user, or as root",
+    };
+    format!(
+        "held by a process of user {} that may not be seen from here ({way})",
+        users.join(", ")
+    )
 }
 
 /// Ends the processes that were found stoppable, as the service itself would be ended.

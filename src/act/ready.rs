@@ -212,7 +212,13 @@ impl Awaited<'_> {
         let orphans = self.orphans();
         traces.known.extend(orphans.iter().map(Stat::identity));
         let mut family = self.act.walker.family(traces).await.unwrap_or_default();
-        family.retain(|stat| stat.identity() != self.leader());
+        // What is older than the command was left by `prepare`.
+        let leader = self.leader();
+        let oldest = (leader.start_time, leader.pid);
+        family.retain(|stat| {
+            stat.identity() != leader
+                && (self.instance.followed || (stat.start_time, stat.pid) > oldest)
+        });
         family
     }
 
@@ -234,12 +240,18 @@ impl Awaited<'_> {
 
     fn is_ours(&self, orphan: &Stat) -> bool {
         let mut buffer = Vec::new();
-        if let Ok(Some(found)) = trace::token_of(orphan.pid, &mut buffer) {
-            return found.token == self.instance.token && found.helper.is_none();
+        match trace::token_of(orphan.pid, &mut buffer) {
+            Ok(Some(found)) => {
+                return found.token == self.instance.token && found.helper.is_none();
+            }
+            Ok(None) => {}
+            Err(_) => return false,
         }
         let log = &self.instance.log;
         let files = HashSet::from([(log.device, log.inode)]);
-        let locks = trace::log_locks_of(orphan.pid, &files).unwrap_or_default();
+        let Ok(locks) = trace::log_locks_of(orphan.pid, &files) else {
+            return false;
+        };
         if log.lock.is_some_and(|lock| locks.contains(&lock))
             || self.instance.session == Some(orphan.session)
         {

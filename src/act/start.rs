@@ -13,7 +13,7 @@ use crate::family::trace::Traces;
 use crate::logs;
 use crate::observe::{self, Scene};
 use crate::plan::{self, StartStep};
-use crate::reactor::{self, Watch};
+use crate::reactor::{self, Permit, Watch};
 use crate::state::pidfile;
 use crate::state::record::{Claim, Entry, Instance, Phase};
 use crate::sys::boot;
@@ -443,6 +443,12 @@ impl Story {
                 Err(why) => return Box::pin(self.give_up(why, 0, None)).await,
             }
         }
+        let permit = self.act.launches.take().await;
+        Box::pin(self.launch(permit)).await
+    }
+
+    /// From the port to the end. The permit is given back once the command runs.
+    async fn launch(&self, permit: Permit) -> Started {
         let environment = match Environment::of(self.service()) {
             Ok(environment) => environment,
             Err(why) => return Box::pin(self.give_up(why, 0, None)).await,
@@ -472,7 +478,7 @@ impl Story {
         if let Err(why) = environment.ensure_command_is_found(self.service()) {
             return Box::pin(self.give_up(why, 0, None)).await;
         }
-        Box::pin(self.attempts(&environment, &token)).await
+        Box::pin(self.attempts(&environment, &token, permit)).await
     }
 
     async fn remove_stale(&self) -> Result<(), String> {
@@ -491,16 +497,22 @@ impl Story {
     /// all else is stopped. `Some`: it runs.
     async fn deal_with_leftovers(&self, leftovers: Vec<Stat>) -> Result<Option<Started>, String> {
         let service = self.service();
-        let instance = self.act.records().see(|ledger| {
-            ledger
-                .entries
-                .get(self.id())
-                .and_then(|entry| entry.instance.clone())
-        });
-        let Some(instance) = instance else {
-            return Ok(None);
+        let entry = self
+            .act
+            .records()
+            .see(|ledger| ledger.entries.get(self.id()).cloned());
+        let half_stopped = entry.as_ref().is_some_and(|entry| entry.stopper.is_some());
+        let Some(instance) = entry.and_then(|entry| entry.instance) else {
+            return Err("the record of what is left of it cannot be read".to_string());
         };
-        if !instance.frozen && observe::may_be_followed(service) {
+        // What `prepare` or a stop that died has left is never the service.
+        let followable = !instance.frozen
+            && instance.phase != Phase::Preparing
+            && !half_stopped
+            && !leftovers
+                .iter()
+                .any(|stat| stat.identity() == instance.leader.identity());
+        if followable && observe::may_be_followed(service) {
             let pids: Vec<i32> = leftovers.iter().map(|stat| stat.pid).collect();
             if ready::is_healthy(&self.act, service, &instance.token, &pids)
                 .await
@@ -652,9 +664,10 @@ impl Story {
         }
     }
 
-    async fn attempts(&self, environment: &Environment, token: &str) -> Started {
+    async fn attempts(&self, environment: &Environment, token: &str, permit: Permit) -> Started {
         let service = self.service();
         let mut back_off = BACK_OFF.0;
+        let mut permit = Some(permit);
         let mut attempt_number = 0;
         loop {
             attempt_number += 1;
@@ -677,6 +690,7 @@ impl Story {
                     return Box::pin(self.give_up(why, attempt_number, Some(&instance))).await;
                 }
             };
+            drop(permit.take());
             let leader = instance.leader.identity();
             let why = if attempt_number == 1 {
                 "asked for".to_string()
@@ -866,6 +880,8 @@ impl Story {
                     .is_some_and(|instance| instance.token == token)
             }) {
                 entry.instance = None;
+                // Of a stop that died: what it began is done.
+                entry.stopper = None;
             }
             pidfile::remove(transaction.folder, &id, &[pid])
         });
@@ -1068,10 +1084,9 @@ fn restore(
     let mut trouble = None;
     if !recorded && let Ok(environment) = Environment::of(service) {
         let instance = launch::adopted(act, service, &environment, leader);
-        transaction
-            .ledger
-            .entry(&service.id, &act.table.file)
-            .instance = Some(instance);
+        let entry = transaction.ledger.entry(&service.id, &act.table.file);
+        entry.instance = Some(instance);
+        entry.stopper = None;
     }
     let instance = transaction
         .ledger

@@ -118,7 +118,7 @@ pub async fn stop(
 }
 
 /// Start times that are smaller belong to processes that were there before us.
-fn ticks_now() -> u64 {
+pub fn ticks_now() -> u64 {
     (boot::uptime() * boot::ticks_per_second() as f64) as u64
 }
 
@@ -249,20 +249,26 @@ async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
                     .collect();
                 let me = shared.claim();
                 for ((id, _), look) in wanted.iter().zip(&looks) {
-                    let Some(entry) = transaction.ledger.entries.get_mut(id) else {
-                        continue;
-                    };
                     if matches!(look.step, StopStep::NotOurs(_)) {
                         continue;
                     }
+                    // What its PID file alone proves has no entry yet; a start must learn of this stop.
+                    if matches!(look.step, StopStep::End { .. }) {
+                        transaction.ledger.entry(id, &shared.table.file);
+                    }
+                    let Some(entry) = transaction.ledger.entries.get_mut(id) else {
+                        continue;
+                    };
                     entry.starter = None;
                     entry.restarter = None;
                     entry.failure = None;
                     if let StopStep::End { first, leader } = &look.step
                         && !look.already_stopping
-                        && let Some(instance) = &mut entry.instance
                     {
                         entry.stopper = Some(me.clone());
+                        let Some(instance) = &mut entry.instance else {
+                            continue;
+                        };
                         let known: Vec<(i32, u64)> = first
                             .iter()
                             .map(|stat| (stat.pid, stat.start_time))

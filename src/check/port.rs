@@ -70,8 +70,9 @@ fn foreign(
     let folder = port::folder_path(act);
     let is_ours = |pid: i32| {
         let of_instance = |stat: Stat| {
-            instance::of(&stat, &scene.ledger, folder, &act.place)
-                .is_some_and(|owner| owner.id == service.id && owner.table == act.table.file)
+            instance::of(&stat, &scene.ledger, folder, &act.place).is_ok_and(|owner| {
+                owner.is_some_and(|owner| owner.id == service.id && owner.table == act.table.file)
+            })
         };
         family.iter().any(|stat| stat.pid == pid) || proc::stat(pid).is_ok_and(of_instance)
     };

@@ -1,9 +1,11 @@
 //! One file per subcommand: it tells that command's story and nothing else.
 
+pub mod adopt;
 pub mod check;
 pub mod completions;
 pub mod drill;
 pub mod export;
+pub mod free;
 pub mod init;
 pub mod logs;
 pub mod man;

@@ -122,8 +122,20 @@ pub const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DEFAULT_HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Table {
-    pub fn pid_file(&self, id: &str) -> PathBuf {
-        self.pids_dir.join(format!("{id}.pid"))
+    /// No table at all, for `free`: no service, and no folder that anything could be in.
+    pub fn none() -> Table {
+        Table {
+            given: PathBuf::new(),
+            file: PathBuf::new(),
+            root: PathBuf::new(),
+            pids_dir: PathBuf::new(),
+            logs_dir: PathBuf::new(),
+            services: Vec::new(),
+        }
+    }
+
+    pub fn is_there(&self) -> bool {
+        !self.file.as_os_str().is_empty()
     }
 
     pub fn log_file(&self, id: &str) -> PathBuf {

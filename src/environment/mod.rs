@@ -149,14 +149,6 @@ fn account_of(user: &str) -> Result<Account, String> {
     Ok(account)
 }
 
-/// The uid a service runs as, without reading its files.
-pub fn uid_of(service: &Service) -> Result<u32, String> {
-    service.user.as_deref().map_or_else(
-        || Ok(boot::euid()),
-        |user| account_of(user).map(|account| account.uid),
-    )
-}
-
 /// Changes when the part of the table's entry changes that a running instance was started from.
 pub fn digest(table: &Table, service: &Service) -> u64 {
     let mut hasher = DefaultHasher::new();

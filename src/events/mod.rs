@@ -40,6 +40,7 @@ pub struct Event {
     pub more: Map<String, Value>,
 }
 
+#[cfg(test)]
 impl Event {
     pub fn new(event: EventKind, why: impl Into<String>) -> Event {
         Event {

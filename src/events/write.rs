@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use crate::sys::lock;
+use nix::fcntl::OFlag;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{Event, EventKind};
@@ -97,7 +98,7 @@ impl EventLog {
         }
         let id = identity(&file)?;
         // Of several starts at once one rotates; nobody waits.
-        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
+        let Some(_lock) = lock::try_hold(file.into()) else {
             return Ok(());
         };
         if identity(&self.open()?)? == id {
@@ -215,7 +216,7 @@ mod tests {
         let (_dir, mut log) = log(10);
         log.push(Event::new(EventKind::Start, "a"));
         log.flush();
-        let other = Flock::lock(log.open().unwrap(), FlockArg::LockExclusive).unwrap();
+        let other = lock::try_hold(log.open().unwrap().into()).unwrap();
         log.push(Event::new(EventKind::Start, "b"));
         assert_eq!(log.flush(), None);
         assert_eq!(lines(&log.path).len(), 2);

@@ -77,19 +77,23 @@ impl Census {
         let pids = proc::all_pids()?;
         let mut entries = Vec::with_capacity(pids.len());
         let read = |pids: &[i32]| -> io::Result<Vec<Entry>> {
-            pids.iter()
-                .filter_map(|&pid| Entry::read(pid, interest).transpose())
-                .collect()
+            let read = pids.iter().map(|&pid| Entry::read(pid, interest));
+            read.filter_map(Result::transpose).collect()
         };
         if pids.len() < WORTH_A_THREAD {
             entries.extend(read(&pids)?);
         } else {
             let (first, second) = pids.split_at(pids.len() / 2);
-            std::thread::scope(|scope| -> io::Result<()> {
-                let other = scope.spawn(|| read(second));
+            std::thread::scope(|scope| {
+                // Where no thread can be had (EAGAIN), this one reads all.
+                let other = std::thread::Builder::new().spawn_scoped(scope, || read(second));
                 entries.extend(read(first)?);
-                entries.extend(other.join().unwrap_or_else(|_| read(second))?);
-                Ok(())
+                let second = match other.map(|other| other.join()) {
+                    Ok(Ok(entries)) => entries,
+                    Ok(Err(_)) | Err(_) => read(second),
+                };
+                entries.extend(second?);
+                io::Result::Ok(())
             })?;
         }
         let mut listed: HashSet<i32> = pids.into_iter().collect();
@@ -249,14 +253,11 @@ impl Census {
 }
 
 impl Entry {
-    /// `None`: it is gone (or hidden from us, or the kernel's), before it could be told whose it is. An
-    /// error (no more descriptors, say) is none of these, and no walk that met one proves anything.
+    /// `None`: it is gone (or hidden from us, or the kernel's), before it could be told whose it is.
     fn read(pid: i32, interest: &Interest) -> io::Result<Option<Entry>> {
-        let stat = match proc::stat(pid) {
-            Ok(stat) if stat.is_kernel_thread() => return Ok(None),
-            Ok(stat) => stat,
-            Err(error) if proc::is_gone(&error) || proc::is_denied(&error) => return Ok(None),
-            Err(error) => return Err(error),
+        let shown = proc::if_shown(proc::stat(pid))?;
+        let Some(stat) = shown.filter(|stat| !stat.is_kernel_thread()) else {
+            return Ok(None);
         };
         let plain = stat.start_time < interest.since || interest.known.contains(&stat.identity());
         if plain || !stat.is_alive() {
@@ -266,25 +267,17 @@ impl Entry {
                 locks: Vec::new(),
             }));
         }
-        let mut locks = Vec::new();
-        let token = trace::token_of(pid, &mut Vec::new()).and_then(|token| {
-            if token.is_none() {
-                locks = trace::log_locks_of(pid, &interest.logs)?;
-            }
-            Ok(token)
-        });
-        match token {
-            Ok(token) => Ok(Some(Entry { stat, token, locks })),
-            // It bears no trace any more, whatever it bore.
-            Err(error) if proc::is_gone(&error) => Ok(None),
-            // Its ancestry decides.
-            Err(error) if proc::is_denied(&error) => Ok(Some(Entry {
-                stat,
-                token: None,
-                locks,
-            })),
-            Err(error) => Err(error),
+        let token = trace::token_of(pid, &mut Vec::new())?;
+        let locks = match token {
+            Some(_) => Vec::new(),
+            None => trace::log_locks_of(pid, &interest.logs)?,
+        };
+        // Gone in between: it bears no trace any more, whatever it bore.
+        let traceless = token.is_none() && locks.is_empty();
+        if traceless && proc::if_shown(proc::stat(pid))?.is_none() {
+            return Ok(None);
         }
+        Ok(Some(Entry { stat, token, locks }))
     }
 }
 

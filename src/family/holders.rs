@@ -19,8 +19,20 @@ pub struct Held {
     pub nobody: Vec<Listener>,
 }
 
-/// For each port that is held, by whom. One walk at most, and none where `suspects` hold all there is.
-pub fn of(protocol: Protocol, ports: &PortSet) -> io::Result<HashMap<u16, Held>> {
+impl Held {
+    /// A holder of it is no process that we see.
+    pub fn is_unseen(&self) -> bool {
+        !self.hidden.is_empty() || !self.nobody.is_empty()
+    }
+}
+
+/// For each port that is held, by whom. One walk at most, and none where `suspects` hold all there is;
+/// then others who share their sockets are not shown.
+pub fn of_suspects(
+    protocol: Protocol,
+    ports: &PortSet,
+    suspects: impl FnOnce(&HashSet<u16>) -> Vec<i32>,
+) -> io::Result<HashMap<u16, Held>> {
     let listeners = listeners::listeners(protocol, ports)?;
     if listeners.is_empty() {
         return Ok(HashMap::new());
@@ -30,7 +42,38 @@ pub fn of(protocol: Protocol, ports: &PortSet) -> io::Result<HashMap<u16, Held>>
         .map(|listener| listener.inode)
         .filter(|&inode| inode != 0)
         .collect();
+    let held: HashSet<u16> = listeners.iter().map(|listener| listener.port).collect();
+    let suspects = suspects(&held);
+    if !suspects.is_empty() {
+        let mut found = holders::holders_among(&inodes, &suspects)?;
+        found.unreadable.clear();
+        let known: HashSet<u64> = found.found.iter().map(|&(_, inode)| inode).collect();
+        if listeners
+            .iter()
+            .all(|listener| known.contains(&listener.inode))
+        {
+            return Ok(attribute(listeners, found));
+        }
+    }
     let found = holders::holders(&inodes)?;
+    let known: HashSet<u64> = found.found.iter().map(|&(_, inode)| inode).collect();
+    let unattributed = |listener: &Listener| !known.contains(&listener.inode);
+    // One that nobody was seen with may have been closed before we looked.
+    let listeners = if listeners.iter().any(unattributed) {
+        let still = listeners::listeners(protocol, ports)?;
+        let is_there = |listener: &Listener| !unattributed(listener) || still.contains(listener);
+        listeners.into_iter().filter(is_there).collect()
+    } else {
+        listeners
+    };
+    Ok(attribute(listeners, found))
+}
+
+pub fn of(protocol: Protocol, ports: &PortSet) -> io::Result<HashMap<u16, Held>> {
+    of_suspects(protocol, ports, |_| Vec::new())
+}
+
+fn attribute(listeners: Vec<Listener>, found: holders::Holders) -> HashMap<u16, Held> {
     let mut by_inode: HashMap<u64, Vec<i32>> = HashMap::new();
     for &(pid, inode) in &found.found {
         by_inode.entry(inode).or_default().push(pid);
@@ -40,7 +83,8 @@ pub fn of(protocol: Protocol, ports: &PortSet) -> io::Result<HashMap<u16, Held>>
         let entry = held.entry(listener.port).or_default();
         match by_inode.get(&listener.inode) {
             Some(pids) => entry.pids.extend(pids),
-            None if found.unreadable.is_empty() || listener.inode == 0 => {
+            None if listener.inode == 0 => entry.nobody.push(listener.clone()),
+            None if found.unreadable.is_empty() && !processes_are_hidden() => {
                 entry.nobody.push(listener.clone())
             }
             None => entry.hidden.push(listener.clone()),
@@ -51,7 +95,12 @@ pub fn of(protocol: Protocol, ports: &PortSet) -> io::Result<HashMap<u16, Held>>
         entry.pids.sort_unstable();
         entry.pids.dedup();
     }
-    Ok(held)
+    held
+}
+
+/// Is /proc mounted so that others' processes do not even show (hidepid=2)? Then PID 1 does not.
+fn processes_are_hidden() -> bool {
+    crate::sys::proc::stat(1).is_err()
 }
 
 /// Is anybody listening? No walk.

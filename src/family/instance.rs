@@ -8,6 +8,7 @@ use crate::state::record::Instance;
 use crate::sys::boot::Place;
 use crate::sys::proc::{self, Stat};
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Whose instance a process is.
@@ -20,23 +21,34 @@ pub struct Belonging {
 
 /// The nearest answer from the process up through its parents. `folder` holds `ledger`; the records of
 /// other folders are found by the token.
-pub fn of(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<Belonging> {
+/// An error is a shortage of ours: nobody's is not the answer then.
+pub fn of(
+    stat: &Stat,
+    ledger: &Ledger,
+    folder: &Path,
+    place: &Place,
+) -> io::Result<Option<Belonging>> {
     let mut current = stat.clone();
     let mut seen = HashSet::new();
     while seen.insert(current.pid) && current.pid > 1 {
-        if let Some(found) = bears(&current, ledger, folder, place) {
-            return Some(found);
+        let found = bears(&current, ledger, folder, place)?;
+        if found.is_some() {
+            return Ok(found);
         }
-        let parent = proc::stat(current.ppid).ok()?;
-        if parent.start_time > current.start_time {
-            return None;
+        match proc::if_shown(proc::stat(current.ppid))? {
+            Some(parent) if parent.start_time <= current.start_time => current = parent,
+            _ => break,
         }
-        current = parent;
     }
-    None
+    Ok(None)
 }
 
-fn bears(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<Belonging> {
+fn bears(
+    stat: &Stat,
+    ledger: &Ledger,
+    folder: &Path,
+    place: &Place,
+) -> io::Result<Option<Belonging>> {
     let find = |ledger: &Ledger, is_it: &dyn Fn(&Instance) -> bool| {
         let mut entries = ledger.entries.values();
         let entry = entries.find(|entry| {
@@ -55,9 +67,9 @@ fn bears(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<B
             || instance.members().any(|member| member == stat.identity())
     };
     if let Some(found) = find(ledger, &named) {
-        return Some(found);
+        return Ok(Some(found));
     }
-    if let Ok(Some(token)) = trace::token_of(stat.pid, &mut Vec::new()) {
+    if let Some(token) = trace::token_of(stat.pid, &mut Vec::new())? {
         let bearer = |instance: &Instance| instance.token == token.token;
         let found = if token.folder == folder {
             find(ledger, &bearer)
@@ -68,7 +80,7 @@ fn bears(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<B
             other.and_then(|ledger| find(&ledger, &bearer))
         };
         if found.is_some() {
-            return found;
+            return Ok(found);
         }
     }
     let logs = ledger
@@ -78,8 +90,8 @@ fn bears(stat: &Stat, ledger: &Ledger, folder: &Path, place: &Place) -> Option<B
     let files = logs
         .map(|instance| (instance.log.device, instance.log.inode))
         .collect();
-    let locks = trace::log_locks_of(stat.pid, &files).unwrap_or_default();
-    find(ledger, &|instance| {
+    let locks = trace::log_locks_of(stat.pid, &files)?;
+    Ok(find(ledger, &|instance| {
         instance.log.lock.is_some_and(|lock| locks.contains(&lock))
-    })
+    }))
 }

@@ -64,10 +64,6 @@ impl Members {
         &self.held[number]
     }
 
-    pub fn len(&self) -> usize {
-        self.held.len()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }

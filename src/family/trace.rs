@@ -99,10 +99,10 @@ pub struct Token {
     pub folder: std::path::PathBuf,
 }
 
-/// Reads it. `None`: it has none. An error: not readable (`proc::is_denied`), gone, or no descriptors.
+/// Reads it. `None`: none, not readable, or gone.
 pub fn token_of(pid: i32, buffer: &mut Vec<u8>) -> io::Result<Option<Token>> {
-    proc::environ(pid, buffer)?;
-    Ok(proc::environ_value(buffer, TOKEN).and_then(parse_token))
+    Ok(proc::if_shown(proc::environ(pid, buffer))?
+        .and_then(|()| parse_token(proc::environ_value(buffer, TOKEN)?)))
 }
 
 fn parse_token(value: &[u8]) -> Option<Token> {
@@ -138,12 +138,13 @@ pub fn log_locks_of(
         return Ok(locks);
     }
     for fd in [1, 2] {
-        match proc::descriptor_file(pid, fd) {
-            Ok(file) if files.contains(&file) => locks.extend(proc::descriptor_locks(pid, fd)?),
-            // Closed, or it leads nowhere that can be looked at.
-            Ok(_) => {}
-            Err(error) if proc::is_gone(&error) => {}
-            Err(error) => return Err(error),
+        let file = proc::if_shown(proc::descriptor_file(pid, fd))?;
+        if file.is_some_and(|file| files.contains(&file)) {
+            locks.extend(
+                proc::if_shown(proc::descriptor_locks(pid, fd))?
+                    .into_iter()
+                    .flatten(),
+            );
         }
     }
     Ok(locks)

@@ -25,15 +25,16 @@ pub fn write_harmless(bytes: &[u8], colours: Colours, tabs: bool, shown: &mut St
     for chunk in bytes.utf8_chunks() {
         let mut text = chunk.valid();
         while let Some(c) = text.chars().next() {
-            if c == '\u{1b}' && colours != Colours::Spelled {
-                if let Some(length) = sgr(text) {
-                    if colours == Colours::Kept {
-                        shown.push_str(&text[..length]);
-                        coloured = true;
-                    }
-                    text = &text[length..];
-                    continue;
+            if c == '\u{1b}'
+                && colours != Colours::Spelled
+                && let Some(length) = sgr(text)
+            {
+                if colours == Colours::Kept {
+                    shown.push_str(&text[..length]);
+                    coloured = true;
                 }
+                text = &text[length..];
+                continue;
             }
             match c {
                 '\t' if tabs => shown.push(c),

@@ -16,6 +16,7 @@ use super::rotate::aside;
 pub const LINE_MAX: usize = 1024 * 1024;
 
 /// The last `n` lines, without their newlines.
+#[cfg(test)]
 pub fn tail(path: &Path, n: usize) -> io::Result<Vec<Vec<u8>>> {
     tail_from(path, 0, n)
 }

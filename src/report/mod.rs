@@ -4,6 +4,7 @@ pub mod drill;
 pub mod drill_table;
 pub mod forecast;
 pub mod foreground;
+pub mod freed;
 pub mod json;
 pub mod junit;
 pub mod live;

@@ -8,6 +8,13 @@ use std::collections::BTreeMap;
 use std::io;
 
 const NAME: &str = ".pidctl.records";
+/// Whether two texts are the same, without keeping one.
+pub fn digest(text: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hasher::write(&mut hasher, text);
+    std::hash::Hasher::finish(&hasher)
+}
+
 /// Far beyond what a folder of services needs; a larger file is not read whole.
 const LIMIT: usize = 64 << 20;
 
@@ -21,11 +28,11 @@ pub struct Ledger {
 impl Ledger {
     /// An error means that the records cannot be known: no process may be judged by their absence.
     pub fn read(folder: &Folder) -> io::Result<Ledger> {
-        Ledger::read_with_text(folder).map(|(ledger, _)| ledger)
+        Ledger::read_with_digest(folder).map(|(ledger, _)| ledger)
     }
 
-    /// Also the text it was read from.
-    pub fn read_with_text(folder: &Folder) -> io::Result<(Ledger, Vec<u8>)> {
+    /// Also the digest of the text it was read from.
+    pub fn read_with_digest(folder: &Folder) -> io::Result<(Ledger, u64)> {
         let refused = |why: String| {
             let path = folder.path.join(NAME);
             Err(io::Error::new(
@@ -34,10 +41,10 @@ impl Ledger {
             ))
         };
         match files::read_suspiciously(folder, NAME, LIMIT) {
-            Ok(Suspect::Missing) => Ok(Default::default()),
+            Ok(Suspect::Missing) => Ok((Ledger::default(), digest(&[]))),
             Ok(Suspect::NotRegular(kind)) => refused(format!("it is {}", kind.name())),
             Ok(Suspect::Untrusted(why)) => refused(why),
-            Ok(Suspect::Content(content, _)) => Ok((Ledger::parse(&content), content)),
+            Ok(Suspect::Content(content, _)) => Ok((Ledger::parse(&content), digest(&content))),
             Err(error) => Err(io::Error::new(
                 error.kind(),
                 format!("{}: {error}", folder.path.join(NAME).display()),

@@ -61,11 +61,6 @@ pub fn age(start_time: u64) -> f64 {
     (uptime() - start_time as f64 / ticks_per_second() as f64).max(0.0)
 }
 
-/// Are we PID 1 of a namespace?
-pub fn is_init() -> bool {
-    std::process::id() == 1
-}
-
 /// The PIDs from our parent up to the top.
 pub fn ancestors() -> Vec<i32> {
     let mut found = Vec::new();

@@ -5,7 +5,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// What stands at a name.
@@ -99,7 +99,9 @@ pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Res
     if let Some(why) = untrusted(&stat) {
         return Ok(Suspect::Untrusted(why));
     }
-    let mut content = Vec::new();
+    // Room for what it holds: else it would be read 32 bytes at first, and so on.
+    let size = usize::try_from(stat.st_size).unwrap_or(0).min(limit);
+    let mut content = Vec::with_capacity(size + 64);
     std::fs::File::from(fd)
         .take(limit as u64)
         .read_to_end(&mut content)?;
@@ -167,13 +169,6 @@ pub fn open_folder(path: &Path) -> io::Result<(OwnedFd, FileStat)> {
     let fd = nix::fcntl::open(path, flags, Mode::empty())?;
     let stat = fstat(&fd)?;
     Ok((fd, stat))
-}
-
-/// The names in an open folder, `.` and `..` left out.
-pub fn names(folder: &OwnedFd) -> io::Result<Vec<std::ffi::OsString>> {
-    std::fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?
-        .map(|entry| entry.map(|entry| entry.file_name()))
-        .collect()
 }
 
 /// A name that cannot leave its folder.

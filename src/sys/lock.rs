@@ -2,7 +2,7 @@
 //! change; and the open-file-description lock (fcntl(2)) that marks an instance's log.
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 use std::fs;
 use std::io;
@@ -14,7 +14,27 @@ use super::files::{self, Kind};
 
 /// Held until dropped. The descriptor is close-on-exec, so no service keeps it.
 #[derive(Debug)]
-pub struct Held(#[allow(dead_code)] Flock<OwnedFd>);
+pub struct Held(OwnedFd);
+
+impl Drop for Held {
+    /// Closing is not enough: children at their gate have the descriptor still. (nix's Flock panics
+    /// here where the kernel refuses.)
+    fn drop(&mut self) {
+        while flock(&self.0, libc::LOCK_UN) == Err(Errno::EINTR) {}
+    }
+}
+
+/// Locks this open file if nobody else has; never waits.
+pub fn try_hold(fd: OwnedFd) -> Option<Held> {
+    flock(&fd, libc::LOCK_EX | libc::LOCK_NB)
+        .is_ok()
+        .then_some(Held(fd))
+}
+
+fn flock(fd: &OwnedFd, operation: i32) -> nix::Result<()> {
+    // SAFETY: an open descriptor and an integer; no memory is passed.
+    Errno::result(unsafe { libc::flock(fd.as_raw_fd(), operation) }).map(drop)
+}
 
 /// Takes the lock file `name` in `folder`, made 0600 when missing. Awaited until `deadline`; then the
 /// error names the holder.
@@ -36,13 +56,12 @@ pub fn take(folder: impl AsFd, name: &str, deadline: Instant) -> io::Result<Held
     if let Some(why) = files::untrusted(&stat) {
         return Err(refused(name, &why));
     }
-    let mut fd = fd;
     let mut pause = Duration::from_micros(200);
     loop {
-        match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(Held(held)),
-            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => fd = back,
-            Err((_, errno)) => return Err(errno.into()),
+        match flock(&fd, libc::LOCK_EX | libc::LOCK_NB) {
+            Ok(()) => return Ok(Held(fd)),
+            Err(Errno::EWOULDBLOCK | Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
         // flock(2) has no time-out; it is held for moments, so the pause stays small.
         if Instant::now() >= deadline {

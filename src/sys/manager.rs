@@ -101,8 +101,8 @@ fn short(id: &str) -> &str {
 }
 
 /// As one word of a shell: a user names the groups below his own as he likes, and advice gets pasted.
-fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b":_.@-".contains(&b);
+pub fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b":_.@-/".contains(&b);
     if !word.is_empty() && word.bytes().all(plain) {
         word.to_owned()
     } else {

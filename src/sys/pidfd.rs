@@ -73,6 +73,21 @@ impl Pidfd {
         }
     }
 
+    /// May we signal it? The null signal is asked about permission alone: of life it tells nothing.
+    pub fn may_be_signalled(&self) -> bool {
+        // SAFETY: the descriptor is open; signal 0 with a null siginfo is delivered to nobody.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                0,
+                std::ptr::null::<()>(),
+                0,
+            )
+        };
+        result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EPERM)
+    }
+
     /// The process and all its threads have ended (reaped or not).
     pub fn has_ended(&self) -> bool {
         loop {

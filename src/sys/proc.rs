@@ -109,14 +109,29 @@ pub fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
-/// A process that may not be looked at.
-pub fn is_denied(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
+/// Trouble of our own, which says nothing of the process: no more descriptors, no memory.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR)
+    )
+}
+
+/// What was read, or `None` where the process does not show it: gone, hidden, another user's. An error
+/// is a shortage of ours, in which nobody may be taken for gone.
+pub fn if_shown<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Reads a /proc file whole into `buffer` (cleared first).
 fn read_into(path: &str, buffer: &mut Vec<u8>) -> io::Result<()> {
     buffer.clear();
+    // Without room it would be read 32 bytes at first, and so on.
+    buffer.reserve(4096);
     // `take` bounds what a process can make us read; environ and cmdline are its memory.
     fs::File::open(path)?.take(4 << 20).read_to_end(buffer)?;
     Ok(())

@@ -70,6 +70,7 @@ pub struct Gate {
     report: OwnedFd,
     /// Kept until `open`, so that reading reports before that cannot see an end.
     reporter: OwnedFd,
+    #[allow(clippy::vec_box)] // each stays where its process finds it
     children: Vec<Box<Child>>,
 }
 
@@ -88,15 +89,18 @@ pub enum Stage {
     Cwd,
     Descriptors,
     Exec,
+    /// pidctl could not let it through.
+    Gate,
 }
 
 impl Stage {
-    const ALL: [Stage; 5] = [
+    const ALL: [Stage; 6] = [
         Stage::Session,
         Stage::User,
         Stage::Cwd,
         Stage::Descriptors,
         Stage::Exec,
+        Stage::Gate,
     ];
 
     pub fn doing(self) -> &'static str {
@@ -106,6 +110,7 @@ impl Stage {
             Stage::Cwd => "change to its cwd",
             Stage::Descriptors => "set up its descriptors",
             Stage::Exec => "execute its command",
+            Stage::Gate => "be let through to its command",
         }
     }
 }
@@ -181,21 +186,19 @@ impl Gate {
     /// Lets every child of the batch go on to exec.
     pub fn open(mut self) -> io::Result<Reports> {
         let bytes = vec![b'!'; self.children.len()];
-        let children = std::mem::take(&mut self.children);
-        let report = self.report.try_clone()?;
-        let go = self.go.try_clone()?;
-        drop(self);
-        let mut go = std::fs::File::from(go);
-        let report = std::fs::File::from(report);
+        let report = std::fs::File::from(self.report.try_clone()?);
+        let mut go = std::fs::File::from(self.go.try_clone()?);
         nix::fcntl::fcntl(
             &report,
             nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
         )?;
+        // They run in this memory, so from here on `reports` keeps it, whatever fails.
         let reports = Reports {
             report,
             buffer: Vec::new(),
-            children,
+            children: std::mem::take(&mut self.children),
         };
+        drop(self);
         go.write_all(&bytes)?;
         Ok(reports)
     }
@@ -215,6 +218,7 @@ impl Drop for Gate {
 pub struct Reports {
     report: std::fs::File,
     buffer: Vec<u8>,
+    #[allow(clippy::vec_box)] // each stays where its process finds it
     children: Vec<Box<Child>>,
 }
 
@@ -352,7 +356,8 @@ impl Child {
                 match syscall!(Sysno::read, self.gate, &raw mut byte, 1) {
                     Ok(1) => break,
                     Err(Errno::EINTR) => {}
-                    _ => return Errno::new(0),
+                    // What never ran has not succeeded.
+                    _ => return Errno::EPIPE,
                 }
             }
             if self.dies_with_us && !self.tie_to_parent() {

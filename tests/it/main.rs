@@ -3,6 +3,7 @@
 
 mod support;
 
+mod adopt;
 mod bad_state;
 mod check;
 mod clean_child;
@@ -16,6 +17,7 @@ mod environment;
 mod export;
 mod family;
 mod free;
+mod free_answers;
 mod full_disk;
 mod health;
 mod identity;

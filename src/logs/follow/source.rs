@@ -108,14 +108,14 @@ impl Source {
             return Ok(Drained::Dry);
         };
         let mut drained = reading.give_lines(block, &mut line)?;
-        if drained == Drained::Dry {
-            if let Some(next) = self.next.pop_front() {
-                if reading.give_unfinished(block, &mut line)? {
-                    line(b"\n"); // whoever wrote it has gone: the next file begins a line of its own
-                }
-                self.reading = Some(next);
-                drained = Drained::More;
+        if drained == Drained::Dry
+            && let Some(next) = self.next.pop_front()
+        {
+            if reading.give_unfinished(block, &mut line)? {
+                line(b"\n"); // whoever wrote it has gone: the next file begins a line of its own
             }
+            self.reading = Some(next);
+            drained = Drained::More;
         }
         self.stirred = drained == Drained::More;
         Ok(drained)

@@ -85,11 +85,9 @@ impl Watch {
             if overflow || (itself && event.mask.intersects(lost)) {
                 self.renew(index)?;
                 tell(Change::Folder(index));
-            } else if itself {
-                if let Some(name) = &event.name {
-                    let renamed = event.mask != AddWatchFlags::IN_MODIFY;
-                    tell(Change::File(index, name, renamed));
-                }
+            } else if itself && let Some(name) = &event.name {
+                let renamed = event.mask != AddWatchFlags::IN_MODIFY;
+                tell(Change::File(index, name, renamed));
             }
             if self.folders[index].above == Some(event.wd) && self.renew(index)? {
                 tell(Change::Folder(index));

@@ -1,0 +1,18 @@
+//! Hostile ground: pidctl killed at any instant, every system call made to fail, chaos, PIDs reused,
+//! and callers and services that do their worst. Short forms run in `cargo test`; docs/RELIABILITY.md
+//! has the command of each long form and its last result.
+
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod support;
+
+mod callers;
+mod chaos;
+mod died;
+mod every_call_fails;
+mod ground;
+mod killed;
+mod protocol;
+mod reused;
+mod services;
+mod tracer;
