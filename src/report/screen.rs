@@ -274,7 +274,8 @@ impl Out {
         };
         let file = File::from(fd);
         let kind = file.metadata()?.file_type();
-        if !kind.is_fifo() && !(kind.is_char_device() && file.is_terminal()) {
+        let may_be_full = kind.is_fifo() || (kind.is_char_device() && file.is_terminal());
+        if !may_be_full {
             return Ok(Out {
                 file,
                 piece: crate::logs::BLOCK,
