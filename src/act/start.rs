@@ -265,11 +265,13 @@ impl Story {
                         self.failed(format!("another command's start failed: {why}"), 0)
                     });
                 }
+                // Its start has gone in the middle of it.
+                (None, Some(instance)) if instance.phase == Phase::Preparing => return None,
                 (None, Some(instance)) => {
                     if self.no_wait {
                         return Some(self.joined(instance.leader.identity()).await);
                     }
-                    return Some(Box::pin(self.await_joined(instance, until)).await);
+                    return Box::pin(self.await_joined(instance, until)).await;
                 }
                 (Some(_), _) if self.no_wait => {
                     return Some(Started {
@@ -305,11 +307,11 @@ impl Story {
         }
     }
 
-    /// Readiness of an instance that nobody is starting any more; never undone.
-    async fn await_joined(&self, instance: Instance, until: Instant) -> Started {
+    /// Readiness of an instance that nobody is starting any more; never undone. `None`: it ended instead.
+    async fn await_joined(&self, instance: Instance, until: Instant) -> Option<Started> {
         let environment = match Environment::of(self.service()) {
             Ok(environment) => environment,
-            Err(why) => return self.failed(why, 0),
+            Err(why) => return Some(self.failed(why, 0)),
         };
         let awaited = Awaited {
             act: &self.act,
@@ -319,10 +321,10 @@ impl Story {
             is_child: false,
             seen: RefCell::new(BTreeMap::new()),
         };
-        match awaited
+        let verdict = awaited
             .verdict(until.saturating_duration_since(Instant::now()))
-            .await
-        {
+            .await;
+        Some(match verdict {
             Verdict::Ready => {
                 let leader = instance.leader.identity();
                 self.settle(&instance, leader, &[]).await;
@@ -332,11 +334,11 @@ impl Story {
                 self.settle(&instance, leader, &family).await;
                 self.joined(leader).await
             }
-            Verdict::Exited(_) => self.failed("it ended before it was ready".to_string(), 0),
+            Verdict::Exited(_) => return None,
             Verdict::TimedOut(why) => self.failed(format!("not ready in time: {why}"), 0),
             Verdict::Interrupted => self.failed("interrupted".to_string(), 0),
             Verdict::Cancelled => self.failed("stopped by another command".to_string(), 0),
-        }
+        })
     }
 
     async fn joined(&self, leader: Identity) -> Started {
