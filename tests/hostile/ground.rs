@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Bystander, Process, TestEnv, eventually};
+use crate::support::{Bystander, Output, Process, TestEnv, eventually};
 use crate::tracer::{Blow, trace};
 
 /// The command that is swept.
@@ -95,7 +95,7 @@ impl Ground {
     pub fn set(&self, swept: Swept) {
         match swept {
             Swept::Start => {}
-            Swept::Stop | Swept::Restart => self.start("before"),
+            Swept::Stop | Swept::Restart => drop(self.start("before")),
             Swept::Free => {
                 let port = format!("port={}", self.port);
                 let holder = self.env.bystander(&["listen", &port]);
@@ -104,9 +104,10 @@ impl Ground {
         }
     }
 
-    fn start(&self, when: &str) {
+    fn start(&self, when: &str) -> Output {
         let output = self.env.run(&["start"]);
         assert_eq!(output.code(), 0, "{when}: {output}");
+        output
     }
 
     fn stop(&self, when: &str) {
@@ -164,8 +165,8 @@ impl Ground {
         if !start_first {
             self.stop(&format!("{when}, then stop"));
         }
-        self.start(&format!("{when}, then start"));
-        self.assert_up(when);
+        let output = self.start(&format!("{when}, then start"));
+        self.assert_up(&format!("{when}, then {output}"));
         if self.holder.borrow().is_some() {
             let output = self.env.run(&["free", &self.port]);
             assert_eq!(output.code(), 0, "{when}, then free: {output}");
@@ -278,7 +279,10 @@ pub fn sweep(swept: Swept, strike: impl Fn(&Ground, usize) -> (bool, bool) + Syn
                     let at = first + next.fetch_add(1, Ordering::Relaxed) * every;
                     let (reached, hit) = strike(&ground, at);
                     missed = if reached { 0 } else { missed + 1 };
-                    hits.fetch_add(usize::from(hit), Ordering::Relaxed);
+                    let hits = hits.fetch_add(usize::from(hit), Ordering::Relaxed);
+                    if hit && (hits + 1).is_multiple_of(100) {
+                        println!("{}: {} points so far", swept.word(), hits + 1);
+                    }
                 }
             });
         }
