@@ -78,11 +78,13 @@ impl Story {
                         self.failed(format!("another command's start failed: {why}"), 0)
                     });
                 }
+                // Its start has gone in the middle of it.
+                (None, Some(instance)) if instance.phase == Phase::Preparing => return None,
                 (None, Some(instance)) => {
                     if self.no_wait {
                         return Some(self.joined(instance.leader.identity()).await);
                     }
-                    return Some(Box::pin(self.await_joined(instance, until)).await);
+                    return Box::pin(self.await_joined(instance, until)).await;
                 }
                 (Some(_), _) if self.no_wait => {
                     return Some(Started {
@@ -118,11 +120,11 @@ impl Story {
         }
     }
 
-    /// Readiness of an instance that nobody is starting any more; never undone.
-    pub(super) async fn await_joined(&self, instance: Instance, until: Instant) -> Started {
+    /// Readiness of an instance that nobody is starting any more; never undone. `None`: it ended instead.
+    pub(super) async fn await_joined(&self, instance: Instance, until: Instant) -> Option<Started> {
         let environment = match Environment::of(self.service()) {
             Ok(environment) => environment,
-            Err(why) => return self.failed(why, 0),
+            Err(why) => return Some(self.failed(why, 0)),
         };
         let awaited = Awaited {
             act: &self.act,
@@ -132,10 +134,8 @@ impl Story {
             is_child: false,
             seen: RefCell::new(BTreeMap::new()),
         };
-        match awaited
-            .verdict(until.saturating_duration_since(Instant::now()))
-            .await
-        {
+        let left = until.saturating_duration_since(Instant::now());
+        Some(match Box::pin(awaited.verdict(left)).await {
             Verdict::Ready => {
                 let leader = instance.leader.identity();
                 self.settle(&instance, leader, &[]).await;
@@ -145,11 +145,11 @@ impl Story {
                 self.settle(&instance, leader, &family).await;
                 self.joined(leader).await
             }
-            Verdict::Exited(_) => self.failed("it ended before it was ready".to_string(), 0),
+            Verdict::Exited(_) => return None,
             Verdict::TimedOut(why) => self.failed(format!("not ready in time: {why}"), 0),
             Verdict::Interrupted => self.failed("interrupted".to_string(), 0),
             Verdict::Cancelled => self.failed("stopped by another command".to_string(), 0),
-        }
+        })
     }
 
     pub(super) async fn joined(&self, leader: Identity) -> Started {
