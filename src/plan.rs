@@ -3,7 +3,7 @@
 
 use crate::observe::{Found, Observation};
 use crate::state::pidfile::PidFile;
-use crate::state::record::Phase;
+use crate::state::record::{Instance, Phase};
 use crate::sys::proc::{Identity, Stat};
 use std::path::PathBuf;
 
@@ -19,7 +19,10 @@ pub enum StartStep {
     },
     AlreadyRunning {
         leader: Identity,
-        recorded: bool,
+        /// `None`: only its PID file tells of it.
+        instance: Option<Box<Instance>>,
+        /// Its PID file names it.
+        named: bool,
     },
     /// What a crashed leader left is followed where it is healthy, else stopped before the start.
     Start {
@@ -84,9 +87,13 @@ pub fn start(observation: Observation) -> StartStep {
                     pid: Some(leader.pid),
                 };
             }
+            let named =
+                matches!(observation.pid_file, PidFile::Pid { pid, .. } if pid == leader.pid);
+            let instance = instance.filter(|_| recorded).cloned().map(Box::new);
             StartStep::AlreadyRunning {
                 leader: leader.identity(),
-                recorded,
+                instance,
+                named,
             }
         }
         _ if observation.starter_at_work => StartStep::Join { pid: None },

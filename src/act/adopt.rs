@@ -208,8 +208,9 @@ impl Candidates<'_> {
         let stats: Vec<Stat> = held
             .pids
             .iter()
-            .filter_map(|&pid| Some(Pidfd::open(pid).ok()??.1))
-            .collect();
+            .filter_map(|&pid| Some(Pidfd::open(pid).transpose()?.map(|(_, stat)| stat)))
+            .collect::<std::io::Result<_>>()
+            .map_err(|error| format!("who holds port {port} cannot be looked at: {error}"))?;
         let roots = holder::roots(&stats);
         let is_root = |stat: &&Stat| roots.get(&stat.identity()) == Some(stat);
         let oldest = stats

@@ -181,7 +181,8 @@ impl Keeper {
                 (Some(instance), None)
                     if self.given_up.borrow().as_ref() != Some(&instance.leader) =>
                 {
-                    self.take_leave(instance).await;
+                    // Boxed: a thousand may wait, and few at once take leave.
+                    Box::pin(self.take_leave(instance)).await;
                     true
                 }
                 (instance, None) => {

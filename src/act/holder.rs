@@ -81,7 +81,11 @@ pub fn survey(act: &Act, wish: &Wish, ports: &PortSet) -> anyhow::Result<Survey>
             for &pid in &held.pids {
                 if let std::collections::btree_map::Entry::Vacant(vacant) =
                     survey.holders.entry(pid)
-                    && let Ok(Some((pidfd, stat))) = Pidfd::open(pid)
+                    && let Some((pidfd, stat)) = Pidfd::open(pid).map_err(|error| {
+                        anyhow::anyhow!(
+                            "PID {pid} on {protocol} port {port} cannot be held: {error}"
+                        )
+                    })?
                 {
                     vacant.insert(judge.holder(stat, &pidfd, port));
                 }

@@ -11,6 +11,7 @@ use crate::health::{self, Patient};
 use crate::observe;
 use crate::reactor::{self, Either};
 use crate::state::record::Instance;
+use crate::sys::boot;
 use crate::sys::proc::{self, Identity, Stat};
 use crate::sys::wait::Exit;
 use std::cell::RefCell;
@@ -136,10 +137,15 @@ impl Awaited<'_> {
             let exit = self.leader_exit().await;
             return Box::pin(self.follow(exit, last, &helper)).await;
         }
-        let settled_at = Instant::now() + SETTLED;
+        // One that a start has left, killed maybe, may be a child that is about to end at its gate.
+        let lived = match self.is_child || self.instance.followed {
+            true => Duration::ZERO,
+            false => Duration::from_secs_f64(boot::age(self.leader().start_time)),
+        };
+        let settled_at = Instant::now() + SETTLED.saturating_sub(lived);
         let healthy = async {
             health::until_healthy(async || Box::pin(self.probe(&helper)).await, last).await;
-            if self.is_child && Instant::now() < settled_at {
+            if !self.instance.followed && Instant::now() < settled_at {
                 "it has not lived for 200 ms yet".clone_into(&mut last.borrow_mut());
                 reactor::sleep_until(settled_at).await;
                 // It may have stopped answering while it settled.

@@ -6,7 +6,7 @@
 use super::{Session, start};
 use crate::act::context::Act;
 use crate::act::foreground::{End, Fate, Foreground, News};
-use crate::act::outcome::{Started, StopOutcome, Stopped};
+use crate::act::outcome::{StartOutcome, Started, StopOutcome, Stopped};
 use crate::act::stop::{self, Targets};
 use crate::config::Takeover;
 use crate::exit_code::ExitCode;
@@ -109,9 +109,14 @@ impl Run {
                 }
                 foreground.settle(index, Fate::Down(end));
             }
-            let known = cut_short || started.cancelled;
-            let line = results::started_line(&style, started, width);
-            if let Some(line) = line.filter(|_| !known || started.is_up()) {
+            let line = match started.outcome {
+                _ if started.is_up() || !(cut_short || started.cancelled) => {
+                    results::started_line(&style, started, width)
+                }
+                StartOutcome::Failed if cut_short => report::cut_short(&style, &started.id, width),
+                _ => None,
+            };
+            if let Some(line) = line {
                 screen.say(&line);
             }
         }

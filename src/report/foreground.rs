@@ -36,6 +36,12 @@ pub fn news(style: &Style, id: &str, width: usize, news: &News<'_>) -> Option<St
     (!style.quiet || failed).then(|| results::line(style, id, width, ink, word, &facts))
 }
 
+/// A start that the end of the run has ended.
+pub fn cut_short(style: &Style, id: &str, width: usize) -> Option<String> {
+    let facts = ["while it was starting".to_string()];
+    (!style.quiet).then(|| results::line(style, id, width, Ink::Green, "stopped", &facts))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {

@@ -1,6 +1,7 @@
 //! States and outcomes as people and scripts read them.
 
 pub mod drill;
+pub mod drill_table;
 pub mod forecast;
 pub mod foreground;
 pub mod freed;

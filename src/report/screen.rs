@@ -252,11 +252,12 @@ async fn breathe() {
 }
 
 /// Where the stream goes.
-enum Out {
-    /// A pipe or terminal, opened anew so that only our own writes do not block.
-    Ready(File),
-    /// A file never lets us wait.
-    Plain(File),
+struct Out {
+    file: File,
+    /// So much is written at once.
+    piece: usize,
+    /// A pipe or terminal, which may have no room. A file never lets us wait.
+    waits: bool,
 }
 
 impl Out {
@@ -273,39 +274,49 @@ impl Out {
         };
         let file = File::from(fd);
         let kind = file.metadata()?.file_type();
-        if kind.is_fifo() || (kind.is_char_device() && file.is_terminal()) {
-            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-            let opened = File::options().write(true).custom_flags(flags).open(path);
-            // Another user's pipe may not be opened again.
-            if let Ok(own) = opened {
-                return Ok(Out::Ready(own));
-            }
+        let may_be_full = kind.is_fifo() || (kind.is_char_device() && file.is_terminal());
+        if !may_be_full {
+            return Ok(Out {
+                file,
+                piece: crate::logs::BLOCK,
+                waits: false,
+            });
         }
-        Ok(Out::Plain(file))
+        // Opened anew, so that only our own writes do not block. Another user's pipe may not be: it
+        // takes PIPE_BUF bytes at once where it takes any.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        Ok(
+            match File::options().write(true).custom_flags(flags).open(path) {
+                Ok(own) => Out {
+                    file: own,
+                    piece: crate::logs::BLOCK,
+                    waits: true,
+                },
+                Err(_) => Out {
+                    file,
+                    piece: libc::PIPE_BUF,
+                    waits: true,
+                },
+            },
+        )
     }
 
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let file = match self {
-                Out::Ready(file) => {
-                    reactor::writable(&*file).await?;
-                    file
-                }
-                Out::Plain(file) => {
-                    breathe().await;
-                    file
-                }
-            };
-            let piece = &bytes[..bytes.len().min(crate::logs::BLOCK)];
-            match file.write(piece) {
+            match self.waits {
+                true => reactor::writable(&self.file).await?,
+                false => breathe().await,
+            }
+            let piece = &bytes[..bytes.len().min(self.piece)];
+            match self
+                .file
+                .write(piece)
+                .map_err(|error| (error.kind(), error))
+            {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => bytes = &bytes[written..],
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => return Err(error),
+                Err((io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted, _)) => {}
+                Err((_, error)) => return Err(error),
             }
         }
         Ok(())

@@ -23,6 +23,11 @@ fn any_call_of_restart_fails() {
 }
 
 #[test]
+fn any_call_of_free_fails() {
+    sweep(Swept::Free, false);
+}
+
+#[test]
 fn any_kind_of_call_of_start_fails_for_good() {
     sweep(Swept::Start, true);
 }
@@ -94,7 +99,7 @@ fn strike(ground: &Ground, swept: Swept, at: usize, lasting: bool) -> (bool, boo
         (!errors.is_empty()).then(|| errors[at % errors.len()])
     };
     let traced = trace(
-        ground.command(&["--json", swept.word()]),
+        ground.command(&ground.words(swept)),
         &output,
         at,
         Blow::Fail { lasting },
@@ -121,6 +126,7 @@ fn strike(ground: &Ground, swept: Swept, at: usize, lasting: bool) -> (bool, boo
                 assert!(left.is_empty(), "{when}: success, but left: {left:?}");
             }
             Swept::Start | Swept::Restart => ground.assert_up(&when),
+            Swept::Free => ground.assert_freed(&when),
         },
         End::Code(_) => {
             // The dynamic linker's and the runtime's own words count too.

@@ -1,6 +1,7 @@
 //! The ground of a sweep: three services of different natures, a canary, and what must hold after
 //! whatever was done to pidctl.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Bystander, Process, TestEnv, eventually};
+use crate::support::{Bystander, Output, Process, TestEnv, eventually};
 use crate::tracer::{Blow, trace};
 
 /// The command that is swept.
@@ -18,6 +19,8 @@ pub enum Swept {
     Start,
     Stop,
     Restart,
+    /// Of a port that a process without a service holds.
+    Free,
 }
 
 impl Swept {
@@ -26,6 +29,7 @@ impl Swept {
             Swept::Start => "start",
             Swept::Stop => "stop",
             Swept::Restart => "restart",
+            Swept::Free => "free",
         }
     }
 }
@@ -33,6 +37,8 @@ impl Swept {
 pub struct Ground {
     pub env: TestEnv,
     canary: Bystander,
+    port: String,
+    holder: RefCell<Option<Bystander>>,
 }
 
 impl Ground {
@@ -58,7 +64,19 @@ impl Ground {
             .key("daemonizes = true");
         env.table(&[tree, prepared, daemon]);
         let canary = env.bystander(&["catch=TERM"]);
-        Ground { env, canary }
+        Ground {
+            port: env.free_port().to_string(),
+            holder: RefCell::default(),
+            env,
+            canary,
+        }
+    }
+
+    pub fn words(&self, swept: Swept) -> Vec<&str> {
+        match swept {
+            Swept::Free => vec!["--json", "free", &self.port],
+            _ => vec!["--json", swept.word()],
+        }
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
@@ -75,14 +93,21 @@ impl Ground {
 
     /// What the swept command finds: nothing to run yet, or everything running.
     pub fn set(&self, swept: Swept) {
-        if swept != Swept::Start {
-            self.start("before");
+        match swept {
+            Swept::Start => {}
+            Swept::Stop | Swept::Restart => drop(self.start("before")),
+            Swept::Free => {
+                let port = format!("port={}", self.port);
+                let holder = self.env.bystander(&["listen", &port]);
+                self.holder.replace(Some(holder));
+            }
         }
     }
 
-    fn start(&self, when: &str) {
+    fn start(&self, when: &str) -> Output {
         let output = self.env.run(&["start"]);
         assert_eq!(output.code(), 0, "{when}: {output}");
+        output
     }
 
     fn stop(&self, when: &str) {
@@ -140,8 +165,14 @@ impl Ground {
         if !start_first {
             self.stop(&format!("{when}, then stop"));
         }
-        self.start(&format!("{when}, then start"));
-        self.assert_up(when);
+        let output = self.start(&format!("{when}, then start"));
+        self.assert_up(&format!("{when}, then {output}"));
+        if self.holder.borrow().is_some() {
+            let output = self.env.run(&["free", &self.port]);
+            assert_eq!(output.code(), 0, "{when}, then free: {output}");
+            self.assert_freed(when);
+            self.holder.replace(None);
+        }
         self.stop(&format!("{when}, then start and stop"));
         self.assert_alone(when);
     }
@@ -151,6 +182,12 @@ impl Ground {
         let status = self.env.run(&["--json", "status"]);
         for id in ["tree", "prepared", "daemon"] {
             assert_eq!(status.state(id), "running", "{when}: {id}: {status}");
+        }
+    }
+
+    pub fn assert_freed(&self, when: &str) {
+        if let Some(holder) = &*self.holder.borrow() {
+            assert!(!holder.process().is_alive(), "{when}: the holder lives");
         }
     }
 
@@ -242,7 +279,10 @@ pub fn sweep(swept: Swept, strike: impl Fn(&Ground, usize) -> (bool, bool) + Syn
                     let at = first + next.fetch_add(1, Ordering::Relaxed) * every;
                     let (reached, hit) = strike(&ground, at);
                     missed = if reached { 0 } else { missed + 1 };
-                    hits.fetch_add(usize::from(hit), Ordering::Relaxed);
+                    let hits = hits.fetch_add(usize::from(hit), Ordering::Relaxed);
+                    if hit && (hits + 1).is_multiple_of(100) {
+                        println!("{}: {} points so far", swept.word(), hits + 1);
+                    }
                 }
             });
         }
@@ -256,7 +296,7 @@ fn calls_of(swept: Swept) -> usize {
     let ground = Ground::new();
     ground.set(swept);
     let output = capture(&ground.env);
-    let command = ground.command(&[swept.word()]);
+    let command = ground.command(&ground.words(swept));
     let traced = trace(command, &output, 0, Blow::None, &|_| None).expect("a traced pidctl");
     ground.verify("nothing was done to it", false);
     println!("{} makes {} calls", swept.word(), traced.calls);

@@ -22,6 +22,11 @@ fn killed_at_any_call_of_restart() {
     sweep(Swept::Restart);
 }
 
+#[test]
+fn killed_at_any_call_of_free() {
+    sweep(Swept::Free);
+}
+
 fn sweep(swept: Swept) {
     let killed = ground::sweep(swept, |ground, at| strike(ground, swept, at));
     println!(
@@ -35,7 +40,7 @@ fn strike(ground: &Ground, swept: Swept, at: usize) -> (bool, bool) {
     ground.set(swept);
     let output = capture(&ground.env);
     let traced = trace(
-        ground.command(&[swept.word()]),
+        ground.command(&ground.words(swept)),
         &output,
         at,
         Blow::Kill,

@@ -189,14 +189,18 @@ fn a_member_of_a_record() {
         .service("web")
         .does("child=catch=TERM child=setsid,double-fork daemonize")
         .key("daemonizes = true")]);
-    env.ok(&["start"]);
+    env.up();
     let leader = env.pid("web").pid;
     // One that init reaps at once.
-    let member = env
-        .survivors()
-        .into_iter()
-        .find(|one| one.pid != leader && one.parent() == 1)
-        .expect("a member");
+    let mut member = None;
+    await_that("no member is init's child", || {
+        member = env
+            .survivors()
+            .into_iter()
+            .find(|one| one.pid != leader && one.parent() == 1);
+        member.is_some()
+    });
+    let member = member.expect("a member");
     member.kill();
     gone(member.pid);
     let mut innocent = Innocent::with_pid(&env, member.pid, true);

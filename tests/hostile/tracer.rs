@@ -155,11 +155,12 @@ fn call_of(pid: i32) -> Option<(u8, i64)> {
     let size = std::mem::size_of_val(&info);
     // SAFETY: the kernel writes at most `size` bytes into `info`.
     let got = unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, size, &raw mut info) };
-    (got > 0).then_some(match info.op {
+    let number = match info.op {
         // SAFETY: at an entry the kernel has filled in that member of the union.
-        ENTRY => (ENTRY, unsafe { info.u.entry.nr } as i64),
-        op => (op, 0),
-    })
+        ENTRY => (unsafe { info.u.entry.nr }) as i64,
+        _ => 0,
+    };
+    (got > 0).then_some((info.op, number))
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Process, Running, TestEnv, await_that, is_root};
+use crate::support::{NOBODY, Process, Running, TestEnv, await_that, is_root};
 
 /// `run` says so: an end before that would be one of the start.
 fn await_started(run: &Running, id: &str) {
@@ -252,17 +252,34 @@ fn a_reader_that_goes_stops_everything_gracefully() {
 
 #[test]
 fn a_reader_that_does_not_read_hinders_no_signal() {
-    let env = TestEnv::new();
-    env.table(&[env.service("web").does("log-bytes=1000000")]);
-    let (reader, writer) = nix::unistd::pipe().unwrap();
-    let run = env.pidctl(&["run"]).stdout(writer).spawn();
-    await_that("it is not up", || env.state("web") == "running");
-    run.signal(Signal::SIGINT);
-    await_that("it is not stopped", || env.survivors().is_empty());
-    let mut text = Vec::new();
-    std::fs::File::from(reader).read_to_end(&mut text).unwrap();
-    run.finish().expect(0);
-    assert!(text.len() > 1_000_000, "{}", text.len());
+    // As another user it may not open the pipe again.
+    for as_nobody in [false, true] {
+        if as_nobody && !is_root() {
+            continue;
+        }
+        let env = TestEnv::new();
+        let wordy = "head -c 1000000 /dev/zero | tr '\\0' x; exec sleep 600";
+        env.table(&[env.service("web").shell(wordy)]);
+        let call = |args: &[&str]| match as_nobody {
+            false => env.pidctl(args),
+            true => env.as_nobody(args),
+        };
+        for folder in ["pids", "logs"] {
+            std::fs::create_dir(env.path(folder)).unwrap();
+            if as_nobody {
+                std::os::unix::fs::chown(env.path(folder), Some(NOBODY), None).unwrap();
+            }
+        }
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let run = call(&["run"]).stdout(writer).spawn();
+        await_that("it is not up", || call(&["status"]).run().code() == 0);
+        run.signal(Signal::SIGINT);
+        await_that("it is not stopped", || env.survivors().is_empty());
+        let mut text = Vec::new();
+        std::fs::File::from(reader).read_to_end(&mut text).unwrap();
+        run.finish().expect(0);
+        assert!(text.len() > 1_000_000, "{}", text.len());
+    }
 }
 
 /// The process itself, which unshare(1) has forked.
