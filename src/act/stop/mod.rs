@@ -85,7 +85,7 @@ pub async fn stop(
             }),
             ticks: ticks_now(),
         };
-        let (ends, told) = (ends.clone(), told.clone());
+        let (ends, told, look) = (ends.clone(), told.clone(), Box::new(look));
         let waits_for: Vec<Rc<Watch<bool>>> = index
             .and_then(|index| dependents.get(&index))
             .into_iter()
@@ -96,7 +96,7 @@ pub async fn stop(
             for end in waits_for {
                 end.until(|ended| ended.then_some(())).await;
             }
-            let mut stopped = story.tell(look).await;
+            let mut stopped = Box::pin(story.tell(look)).await;
             stopped.notes.splice(0..0, story.notes.take());
             told(&stopped);
             if let Some(end) = story.index.and_then(|index| ends.get(&index)) {
@@ -152,7 +152,7 @@ impl Story {
         }
     }
 
-    async fn tell(&self, look: Look) -> Stopped {
+    async fn tell(&self, look: Box<Look>) -> Stopped {
         if look.cancelled_start {
             self.note("a start by another command was cancelled");
         }
@@ -172,8 +172,8 @@ impl Story {
             StopStep::NotOurs(table) => return self.not_ours(&table),
             StopStep::RemoveStale(why) => self.remove_stale(why, pid, &look.instance).await,
             StopStep::End { leader, first } => {
-                self.end(leader, first, &look.instance, look.already_stopping, pid)
-                    .await
+                let (instance, already) = (&look.instance, look.already_stopping);
+                Box::pin(self.end(leader, first, instance, already, pid)).await
             }
         };
         if stopped.outcome != StopOutcome::Failed {
