@@ -169,10 +169,7 @@ impl Seen {
     }
 
     fn instance(&self) -> Option<&Instance> {
-        self.observation
-            .entry
-            .as_ref()
-            .and_then(|entry| entry.instance.as_ref())
+        self.observation.entry.as_ref()?.instance.as_deref()
     }
 
     fn row(self, act: &Act, service: Option<&Service>, asked: Option<Result<(), String>>) -> Row {
