@@ -43,7 +43,7 @@ impl Ledger {
         match files::read_suspiciously(folder, NAME, LIMIT) {
             Ok(Suspect::Missing) => Ok((Ledger::default(), digest(&[]))),
             Ok(Suspect::NotRegular(kind)) => refused(format!("it is {}", kind.name())),
-            Ok(Suspect::Untrusted(why)) => refused(why),
+            Ok(Suspect::Untrusted(why)) => refused(why.to_string()),
             Ok(Suspect::Content(content, _)) => Ok((Ledger::parse(&content), digest(&content))),
             Err(error) => Err(io::Error::new(
                 error.kind(),
