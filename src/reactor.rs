@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -39,11 +39,7 @@ fn with<T>(f: impl FnOnce(&mut Reactor) -> T) -> T {
     REACTOR.with(|cell| {
         let mut slot = cell.borrow_mut();
         let reactor = slot.get_or_insert_with(|| Reactor {
-            // Without epoll nothing can be awaited; there is nothing to fall back to.
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap_or_else(|errno| {
-                crate::report::warn(&format!("cannot wait for events: {errno}"));
-                std::process::exit(1)
-            }),
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap_or_else(|errno| fail(errno)),
             next: 1,
             fds: HashMap::new(),
             timers: BTreeMap::new(),
@@ -53,6 +49,12 @@ fn with<T>(f: impl FnOnce(&mut Reactor) -> T) -> T {
         });
         f(reactor)
     })
+}
+
+/// Without epoll nothing can be awaited; there is nothing to fall back to.
+fn fail(errno: Errno) -> ! {
+    let _ = writeln!(io::stderr(), "pidctl: cannot wait for events: {errno}");
+    std::process::exit(1)
 }
 
 struct TaskWaker {
@@ -136,10 +138,7 @@ fn wait_for_events() {
     let count = with(|reactor| match reactor.epoll.wait(&mut events, timeout) {
         Ok(count) => count,
         Err(Errno::EINTR) => 0,
-        Err(errno) => {
-            crate::report::warn(&format!("cannot wait for events: {errno}"));
-            std::process::exit(1)
-        }
+        Err(errno) => fail(errno),
     });
     let woken = with(|reactor| {
         let mut woken: Vec<Waker> = events[..count]

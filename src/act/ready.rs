@@ -2,12 +2,12 @@
 //! goes to the background by itself.
 
 use super::context::Act;
+use super::health::{self, Patient};
 use super::helper::Helper;
 use crate::config::{Health, Service};
 use crate::environment::Environment;
 use crate::family::holders;
 use crate::family::trace::{self, Traces};
-use crate::health::{self, Patient};
 use crate::observe;
 use crate::reactor::{self, Either};
 use crate::state::record::Instance;

@@ -31,7 +31,7 @@ pub fn look_at_table(table: &Table, findings: &mut Findings) {
         )),
     };
     let logs = match files::open_folder(&table.logs_dir) {
-        Ok((_, stat)) => files::untrusted(&stat)
+        Ok((_, stat)) => files::untrusted(stat.st_uid, stat.st_mode)
             .map(|why| {
                 let path = table.logs_dir.display();
                 let consequence = match nix::unistd::geteuid().is_root() {

@@ -6,11 +6,12 @@ use crate::act::outcome::{StopOutcome, Stopped};
 use crate::act::stop::{self, Options, Targets};
 use crate::config::Schedule;
 use crate::exit_code::ExitCode;
+use crate::family::reception::Reception;
 use crate::observe::{self, Scene};
 use crate::plan::{self, StopStep};
-use crate::report::forecast::{Forecast, Reception};
+use crate::report::forecast::Forecast;
 use crate::report::live::Display;
-use crate::report::{Style, forecast, json, results};
+use crate::report::{Style, json, results};
 use crate::selection;
 use crate::sys::proc::Stat;
 use std::rc::Rc;
@@ -196,7 +197,7 @@ fn foretold(
     let stubborn = first.is_none_or(|signal| {
         family
             .iter()
-            .any(|stat| forecast::reception(stat.pid, signal) == Reception::Ignores)
+            .any(|stat| Reception::of(stat.pid, signal) == Reception::Ignores)
     });
     if !style.json {
         let count = match family.len() {

@@ -1,45 +1,10 @@
 //! What `--dry-run` prints: the plan itself, and what is known of the processes it is about.
 
-use super::Style;
-use crate::act::hunt::state_name;
 use crate::config::Schedule;
+use crate::family::reception::Reception;
 use crate::plan::StartStep;
-use crate::sys::proc::{self, Stat};
-use crate::sys::signal::Signal;
-use serde::Serialize;
+use crate::sys::proc::Stat;
 use std::time::Duration;
-
-/// How a process will take the stop signal, from its masks in /proc.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reception {
-    /// It has a handler.
-    Catches,
-    /// By the kernel's default: at once, without a word.
-    #[serde(rename = "default")]
-    Obeys,
-    /// Will need SIGKILL.
-    Ignores,
-    /// It may take it by sigwait or signalfd, or not at all.
-    Blocks,
-    Unknown,
-}
-
-pub fn reception(pid: i32, signal: Signal) -> Reception {
-    let Ok(status) = proc::status(pid) else {
-        return Reception::Unknown;
-    };
-    let bit = 1u64 << (signal.number() - 1);
-    if status.ignored & bit != 0 {
-        Reception::Ignores
-    } else if status.blocked & bit != 0 {
-        Reception::Blocks
-    } else if status.caught & bit != 0 {
-        Reception::Catches
-    } else {
-        Reception::Obeys
-    }
-}
 
 /// How a family would be stopped.
 pub struct Forecast<'a> {
@@ -54,7 +19,7 @@ impl Forecast<'_> {
         let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
         let fate = match self.schedule.steps.first() {
             None => "SIGKILL".to_string(),
-            Some((signal, _)) => match reception(stat.pid, *signal) {
+            Some((signal, _)) => match Reception::of(stat.pid, *signal) {
                 Reception::Catches | Reception::Obeys => signal.to_string(),
                 Reception::Ignores => {
                     format!("ignores {signal}, will need SIGKILL {}", self.when())
@@ -64,7 +29,7 @@ impl Forecast<'_> {
             },
         };
         let state = match stat.state {
-            b'T' | b't' | b'D' | b'Z' => format!(", {}", state_name(stat)),
+            b'T' | b't' | b'D' | b'Z' => format!(", {}", stat.state_name()),
             _ => String::new(),
         };
         format!("    PID {} ({name}{state}): {fate}", stat.pid)
@@ -72,7 +37,7 @@ impl Forecast<'_> {
 
     /// When SIGKILL comes; a deadline is shared by the levels of dependencies.
     fn when(&self) -> String {
-        let wait: Duration = self.schedule.steps.iter().map(|(_, wait)| *wait).sum();
+        let wait = self.schedule.total();
         match self.deadline {
             Some(deadline) if deadline <= wait => {
                 format!("within {}", humantime::format_duration(deadline))
@@ -83,7 +48,7 @@ impl Forecast<'_> {
 }
 
 /// One service in a forecast of `start`.
-pub fn start(style: &Style, id: &str, width: usize, step: &StartStep) {
+pub fn start(id: &str, width: usize, step: &StartStep) {
     let text = match step {
         StartStep::Fail(why) => format!("would fail: {why}"),
         StartStep::AwaitStop => {
@@ -108,6 +73,5 @@ pub fn start(style: &Style, id: &str, width: usize, step: &StartStep) {
             text
         }
     };
-    let _ = style;
     super::say(&format!("{id:width$}  {text}"));
 }

@@ -22,7 +22,7 @@ pub enum Refused {
     /// There is none yet: nothing is recorded, nothing runs.
     Missing,
     /// Another user could have written what is in it.
-    Untrusted(String),
+    Untrusted(files::Untrusted),
     Unreadable(io::Error),
 }
 
@@ -33,7 +33,7 @@ impl Folder {
             Some(libc::ENOENT) if path.symlink_metadata().is_err() => Refused::Missing,
             _ => Refused::Unreadable(error),
         })?;
-        if let Some(why) = files::untrusted(&stat) {
+        if let Some(why) = files::untrusted(stat.st_uid, stat.st_mode) {
             return Err(Refused::Untrusted(why));
         }
         Ok(Folder {

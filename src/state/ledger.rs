@@ -76,7 +76,7 @@ impl Ledger {
         match files::read_suspiciously(folder, NAME, LIMIT) {
             Ok(Suspect::Missing) => Ok(Vec::new()),
             Ok(Suspect::NotRegular(kind)) => refused(format!("it is {}", kind.name())),
-            Ok(Suspect::Untrusted(why)) => refused(why),
+            Ok(Suspect::Untrusted(why)) => refused(why.to_string()),
             Ok(Suspect::Content(content, _)) => Ok(content),
             Err(error) => Err(io::Error::new(
                 error.kind(),

@@ -4,7 +4,6 @@
 mod kill;
 mod signals;
 
-pub use self::signals::state_name;
 use super::context::Act;
 use super::gauge::Gauge;
 use super::outcome::Receipt;

@@ -3,7 +3,7 @@
 use super::{Caught, Chase};
 use crate::act::outcome::{Effect, Receipt};
 use crate::events::EventKind;
-use crate::sys::proc::{self, Identity, Stat};
+use crate::sys::proc::{self, Identity};
 use crate::sys::signal::Signal;
 use serde_json::json;
 use std::collections::HashSet;
@@ -103,7 +103,7 @@ impl Chase<'_> {
         }
         for (number, member) in self.family.living() {
             let state = match proc::stat(member.identity.pid) {
-                Ok(stat) => state_name(&stat),
+                Ok(stat) => stat.state_name(),
                 Err(_) => "unknown",
             };
             let may_not = if self.denied.contains(&number) {
@@ -124,17 +124,5 @@ impl Chase<'_> {
         // Without a proof there may be others.
         self.caught.survivors.extend(self.trouble.take());
         self.caught
-    }
-}
-
-/// A process's state in a word, as proc(5) has it.
-pub fn state_name(stat: &Stat) -> &'static str {
-    match stat.state {
-        b'R' => "running",
-        b'S' | b'I' => "sleeping",
-        b'D' => "in uninterruptible sleep",
-        b'T' | b't' => "stopped",
-        b'Z' | b'X' | b'x' => "zombie",
-        _ => "unknown",
     }
 }

@@ -83,7 +83,7 @@ pub async fn stop(
                 deadline,
                 left: index.map_or(1, |index| levels.left(index)),
             }),
-            ticks: ticks_now(),
+            ticks: boot::ticks_now(),
         };
         let (ends, told, look) = (ends.clone(), told.clone(), Box::new(look));
         let waits_for: Vec<Rc<Watch<bool>>> = index
@@ -110,11 +110,6 @@ pub async fn stop(
         stopped.push(task.await);
     }
     stopped
-}
-
-/// Start times that are smaller belong to processes that were there before us.
-pub fn ticks_now() -> u64 {
-    (boot::uptime() * boot::ticks_per_second() as f64) as u64
 }
 
 struct Story {
