@@ -8,7 +8,7 @@ use crate::config::Schedule;
 use crate::exit_code::ExitCode;
 use crate::observe::{self, Scene};
 use crate::plan::{self, StopStep};
-use crate::report::forecast::Reception;
+use crate::report::forecast::{Forecast, Reception};
 use crate::report::live::Display;
 use crate::report::{Style, forecast, json, results};
 use crate::selection;
@@ -106,6 +106,10 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
     let mut order = selection::with_dependencies(&act.table, &targets.indices);
     order.retain(|index| targets.indices.contains(index));
     order.reverse();
+    let ids = order
+        .iter()
+        .map(|&index| act.table.services[index].id.as_str());
+    let width = results::width(ids.chain(targets.gone.iter().map(String::as_str)));
     let listed = order.into_iter().map(|index| {
         (
             act.table.services[index].id.clone(),
@@ -147,12 +151,16 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
                     Ok(family) if !family.is_empty() => family,
                     _ => leader.map_or(first, observe::by_ancestry),
                 };
+                let forecast = Forecast {
+                    schedule: &schedule,
+                    deadline: options.deadline,
+                };
                 foretold(
                     style,
-                    &id,
+                    (&id, width),
                     leader.map(|leader| leader.pid),
                     &family,
-                    &schedule,
+                    &forecast,
                 )
             }
         };
@@ -163,7 +171,7 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
                 _ => "not running",
             };
             crate::report::say(&format!(
-                "{id}  {word}{}",
+                "{id:width$}  {word}{}",
                 stopped.detail.clone().unwrap_or_default()
             ));
         }
@@ -179,24 +187,25 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
 
 fn foretold(
     style: &Style,
-    id: &str,
+    (id, width): (&str, usize),
     pid: Option<i32>,
     family: &[Stat],
-    schedule: &Schedule,
+    forecast: &Forecast<'_>,
 ) -> Stopped {
-    let first = schedule.steps.first().map(|(signal, _)| *signal);
+    let first = forecast.schedule.steps.first().map(|(signal, _)| *signal);
     let stubborn = first.is_none_or(|signal| {
         family
             .iter()
             .any(|stat| forecast::reception(stat.pid, signal) == Reception::Ignores)
     });
     if !style.json {
-        crate::report::say(&format!(
-            "{id}  would be stopped: {} process(es)",
-            family.len()
-        ));
+        let count = match family.len() {
+            1 => "1 process".to_string(),
+            count => format!("{count} processes"),
+        };
+        crate::report::say(&format!("{id:width$}  would be stopped: {count}"));
         for stat in family {
-            crate::report::say(&forecast::process(stat, schedule));
+            crate::report::say(&forecast.process(stat));
         }
     }
     Stopped {

@@ -41,31 +41,45 @@ pub fn reception(pid: i32, signal: Signal) -> Reception {
     }
 }
 
-/// One process of a family in a forecast of `stop`.
-pub fn process(stat: &Stat, schedule: &Schedule) -> String {
-    let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
-    let wait: Duration = schedule.steps.iter().map(|(_, wait)| *wait).sum();
-    let first = schedule.steps.first().map(|(signal, _)| *signal);
-    let fate = match first {
-        None => "SIGKILL".to_string(),
-        Some(signal) => match reception(stat.pid, signal) {
-            Reception::Catches | Reception::Obeys => signal.to_string(),
-            Reception::Ignores => format!(
-                "ignores {signal}, will need SIGKILL after {}",
-                humantime::format_duration(wait)
-            ),
-            Reception::Blocks => format!(
-                "blocks {signal}, may need SIGKILL after {}",
-                humantime::format_duration(wait)
-            ),
-            Reception::Unknown => format!("{signal} (its signal masks may not be read)"),
-        },
-    };
-    let state = match stat.state {
-        b'T' | b't' | b'D' | b'Z' => format!(", {}", state_name(stat)),
-        _ => String::new(),
-    };
-    format!("    PID {} ({name}{state}): {fate}", stat.pid)
+/// How a family would be stopped.
+pub struct Forecast<'a> {
+    pub schedule: &'a Schedule,
+    /// The whole command ends within this.
+    pub deadline: Option<Duration>,
+}
+
+impl Forecast<'_> {
+    /// One process of the family.
+    pub fn process(&self, stat: &Stat) -> String {
+        let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
+        let fate = match self.schedule.steps.first() {
+            None => "SIGKILL".to_string(),
+            Some((signal, _)) => match reception(stat.pid, *signal) {
+                Reception::Catches | Reception::Obeys => signal.to_string(),
+                Reception::Ignores => {
+                    format!("ignores {signal}, will need SIGKILL {}", self.when())
+                }
+                Reception::Blocks => format!("blocks {signal}, may need SIGKILL {}", self.when()),
+                Reception::Unknown => format!("{signal} (its signal masks may not be read)"),
+            },
+        };
+        let state = match stat.state {
+            b'T' | b't' | b'D' | b'Z' => format!(", {}", state_name(stat)),
+            _ => String::new(),
+        };
+        format!("    PID {} ({name}{state}): {fate}", stat.pid)
+    }
+
+    /// When SIGKILL comes; a deadline is shared by the levels of dependencies.
+    fn when(&self) -> String {
+        let wait: Duration = self.schedule.steps.iter().map(|(_, wait)| *wait).sum();
+        match self.deadline {
+            Some(deadline) if deadline <= wait => {
+                format!("within {}", humantime::format_duration(deadline))
+            }
+            _ => format!("after {}", humantime::format_duration(wait)),
+        }
+    }
 }
 
 /// One service in a forecast of `start`.
