@@ -169,10 +169,12 @@ impl Seen {
     }
 
     fn instance(&self) -> Option<&Instance> {
-        self.observation
-            .entry
-            .as_ref()
-            .and_then(|entry| entry.instance.as_ref())
+        // What another table recorded under this id is not this service's.
+        let entry = match self.observation.found {
+            Found::Elsewhere(_) => None,
+            _ => self.observation.entry.as_ref(),
+        };
+        entry.and_then(|entry| entry.instance.as_ref())
     }
 
     fn row(self, act: &Act, service: Option<&Service>, asked: Option<Result<(), String>>) -> Row {

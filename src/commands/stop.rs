@@ -3,12 +3,12 @@
 use super::Session;
 use crate::act::context::Act;
 use crate::act::outcome::{StopOutcome, Stopped};
+use crate::act::port::{self, Judged};
 use crate::act::stop::{self, Options, Targets};
 use crate::config::Schedule;
 use crate::exit_code::ExitCode;
 use crate::observe::{self, Scene};
 use crate::plan::{self, StopStep};
-use crate::report::forecast::Reception;
 use crate::report::live::Display;
 use crate::report::{Style, forecast, json, results};
 use crate::selection;
@@ -156,6 +156,36 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
                 )
             }
         };
+        let mut stopped = stopped;
+        if stopped.processes == 0
+            && stopped.outcome != StopOutcome::Failed
+            && let Some(service) = service
+            && let Some(port) = service.port
+        {
+            let which = options.takeover.unwrap_or(service.takeover);
+            match port::judge(act, service, port, which) {
+                Ok(Judged::Free) => {}
+                Err(why) | Ok(Judged::Refused(why) | Judged::Unseen(why)) => {
+                    crate::report::warn(&format!("{id}: {why}"));
+                }
+                Ok(Judged::Stoppable { roots, named }) => {
+                    let family: Vec<Stat> = roots
+                        .iter()
+                        .flat_map(|root| observe::by_ancestry(root.identity()))
+                        .collect();
+                    let pid = roots.first().map(|root| root.pid);
+                    let stray = foretold(style, &id, pid, &family, &schedule);
+                    let why = format!("port {port} is held by {named}: would be stopped too");
+                    if !style.json {
+                        crate::report::say(&format!("    {why}"));
+                    }
+                    stopped = Stopped {
+                        detail: Some(why),
+                        ..stray
+                    };
+                }
+            }
+        }
         if !style.json && stopped.processes == 0 {
             let word = match stopped.outcome {
                 StopOutcome::Failed => "would fail: ",
@@ -184,16 +214,21 @@ fn foretold(
     family: &[Stat],
     schedule: &Schedule,
 ) -> Stopped {
-    let first = schedule.steps.first().map(|(signal, _)| *signal);
-    let stubborn = first.is_none_or(|signal| {
-        family
-            .iter()
-            .any(|stat| forecast::reception(stat.pid, signal) == Reception::Ignores)
+    let needed: Option<Vec<usize>> = family
+        .iter()
+        .map(|stat| forecast::signals_needed(stat.pid, schedule))
+        .collect();
+    let stubborn = needed.is_none() || schedule.steps.is_empty();
+    let most = needed.map_or(schedule.steps.len(), |needed| {
+        needed.into_iter().max().unwrap_or(0)
     });
     if !style.json {
         crate::report::say(&format!(
-            "{id}  would be stopped: {} process(es)",
-            family.len()
+            "{id}  would be stopped: {}",
+            match family.len() {
+                1 => "1 process".to_string(),
+                count => format!("{count} processes"),
+            }
         ));
         for stat in family {
             crate::report::say(&forecast::process(stat, schedule));
@@ -201,8 +236,9 @@ fn foretold(
     }
     Stopped {
         processes: family.len(),
-        signals: first
-            .into_iter()
+        signals: schedule.steps[..most]
+            .iter()
+            .map(|(signal, _)| *signal)
             .chain(stubborn.then_some(crate::sys::signal::Signal::KILL))
             .collect(),
         ..Stopped::new(

@@ -41,25 +41,46 @@ pub fn reception(pid: i32, signal: Signal) -> Reception {
     }
 }
 
+/// How many of the schedule's signals it takes: those it ignores do nothing. `None`: SIGKILL must come.
+pub fn signals_needed(pid: i32, schedule: &Schedule) -> Option<usize> {
+    let mut signals = schedule.steps.iter();
+    let taken = signals.position(|(signal, _)| reception(pid, *signal) != Reception::Ignores)?;
+    Some(taken + 1)
+}
+
 /// One process of a family in a forecast of `stop`.
 pub fn process(stat: &Stat, schedule: &Schedule) -> String {
     let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
-    let wait: Duration = schedule.steps.iter().map(|(_, wait)| *wait).sum();
-    let first = schedule.steps.first().map(|(signal, _)| *signal);
-    let fate = match first {
+    let after = |steps: &[(Signal, Duration)]| {
+        let wait: Duration = steps.iter().map(|(_, wait)| *wait).sum();
+        humantime::format_duration(wait)
+    };
+    let steps = schedule.steps.as_slice();
+    let ignored = match signals_needed(stat.pid, schedule) {
+        Some(needed) => needed - 1,
+        None => steps.len(),
+    };
+    let all = after(steps);
+    let fate = match steps.get(ignored).map(|(signal, _)| *signal) {
+        None => format!("will need SIGKILL after {all}"),
+        Some(signal) => {
+            let when = match ignored {
+                0 => String::new(),
+                _ => format!(" after {}", after(&steps[..ignored])),
+            };
+            match reception(stat.pid, signal) {
+                Reception::Blocks => format!("blocks {signal}, may need SIGKILL after {all}"),
+                Reception::Unknown => {
+                    format!("{signal}{when} (its signal masks may not be read)")
+                }
+                _ => format!("{signal}{when}"),
+            }
+        }
+    };
+    let fate = match steps.first() {
         None => "SIGKILL".to_string(),
-        Some(signal) => match reception(stat.pid, signal) {
-            Reception::Catches | Reception::Obeys => signal.to_string(),
-            Reception::Ignores => format!(
-                "ignores {signal}, will need SIGKILL after {}",
-                humantime::format_duration(wait)
-            ),
-            Reception::Blocks => format!(
-                "blocks {signal}, may need SIGKILL after {}",
-                humantime::format_duration(wait)
-            ),
-            Reception::Unknown => format!("{signal} (its signal masks may not be read)"),
-        },
+        Some((first, _)) if ignored > 0 => format!("ignores {first}, {fate}"),
+        Some(_) => fate,
     };
     let state = match stat.state {
         b'T' | b't' | b'D' | b'Z' => format!(", {}", state_name(stat)),

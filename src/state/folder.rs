@@ -91,9 +91,7 @@ impl Refused {
         match self {
             Refused::Missing => format!("{path} does not exist"),
             Refused::Untrusted(why) => {
-                format!(
-                    "{path} is refused: {why}; only you and root may be able to write it (chmod go-w {path})"
-                )
+                format!("{path} is refused: {why}; only you and root may be able to write it")
             }
             Refused::Unreadable(error) => format!("{path} cannot be opened: {error}"),
         }

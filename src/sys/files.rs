@@ -48,13 +48,13 @@ pub fn untrusted(stat: &FileStat) -> Option<String> {
     let me = nix::unistd::geteuid().as_raw();
     if stat.st_uid != me && stat.st_uid != 0 {
         return Some(format!(
-            "it belongs to user {}",
+            "it belongs to user {} (run pidctl as that user, or chown it)",
             crate::sys::users::name_of(stat.st_uid)
         ));
     }
     (stat.st_mode & 0o022 != 0).then(|| {
         format!(
-            "group or others may write it (mode {:04o})",
+            "group or others may write it, mode {:04o} (chmod go-w)",
             stat.st_mode & 0o7777
         )
     })
