@@ -12,7 +12,6 @@ mod events;
 mod exit_code;
 mod export;
 mod family;
-mod health;
 mod logs;
 mod observe;
 mod plan;

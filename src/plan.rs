@@ -6,6 +6,7 @@ use crate::state::pidfile::PidFile;
 use crate::state::record::{Instance, Phase};
 use crate::sys::proc::{Identity, Stat};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// The step of `start` for one service.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub enum StartStep {
     AlreadyRunning {
         leader: Identity,
         /// `None`: only its PID file tells of it.
-        instance: Option<Box<Instance>>,
+        instance: Option<Rc<Instance>>,
         /// Its PID file names it.
         named: bool,
     },
@@ -89,7 +90,7 @@ pub fn start(observation: Observation) -> StartStep {
             }
             let named =
                 matches!(observation.pid_file, PidFile::Pid { pid, .. } if pid == leader.pid);
-            let instance = instance.filter(|_| recorded).cloned().map(Box::new);
+            let instance = instance.filter(|_| recorded).cloned();
             StartStep::AlreadyRunning {
                 leader: leader.identity(),
                 instance,

@@ -9,7 +9,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -39,11 +39,7 @@ fn with<T>(f: impl FnOnce(&mut Reactor) -> T) -> T {
     REACTOR.with(|cell| {
         let mut slot = cell.borrow_mut();
         let reactor = slot.get_or_insert_with(|| Reactor {
-            // Without epoll nothing can be awaited; there is nothing to fall back to.
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap_or_else(|errno| {
-                crate::report::warn(&format!("cannot wait for events: {errno}"));
-                std::process::exit(1)
-            }),
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap_or_else(|errno| fail(errno)),
             next: 1,
             fds: HashMap::new(),
             timers: BTreeMap::new(),
@@ -53,6 +49,12 @@ fn with<T>(f: impl FnOnce(&mut Reactor) -> T) -> T {
         });
         f(reactor)
     })
+}
+
+/// Without epoll nothing can be awaited; there is nothing to fall back to.
+fn fail(errno: Errno) -> ! {
+    let _ = writeln!(io::stderr(), "pidctl: cannot wait for events: {errno}");
+    std::process::exit(1)
 }
 
 struct TaskWaker {
@@ -136,10 +138,7 @@ fn wait_for_events() {
     let count = with(|reactor| match reactor.epoll.wait(&mut events, timeout) {
         Ok(count) => count,
         Err(Errno::EINTR) => 0,
-        Err(errno) => {
-            crate::report::warn(&format!("cannot wait for events: {errno}"));
-            std::process::exit(1)
-        }
+        Err(errno) => fail(errno),
     });
     let woken = with(|reactor| {
         let mut woken: Vec<Waker> = events[..count]
@@ -328,28 +327,31 @@ pub enum Either<A, B> {
     Second(B),
 }
 
-/// Until one of the two is done; the other is dropped. The first is asked first.
-pub async fn race<A, B>(
+/// Until one of the two is done; the other is dropped. The first is asked first. Both are boxed: an
+/// `async fn` would keep what it awaits twice, and a thousand services wait at once.
+pub fn race<A, B>(
     first: impl Future<Output = A>,
     second: impl Future<Output = B>,
-) -> Either<A, B> {
-    let mut first = pin!(first);
-    let mut second = pin!(second);
-    poll_fn(|context| {
+) -> impl Future<Output = Either<A, B>> {
+    let (mut first, mut second) = (Box::pin(first), Box::pin(second));
+    poll_fn(move |context| {
         if let Poll::Ready(value) = first.as_mut().poll(context) {
             return Poll::Ready(Either::First(value));
         }
         second.as_mut().poll(context).map(Either::Second)
     })
-    .await
 }
 
 /// `Some` if it is done by `deadline`.
-pub async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
-    match race(future, sleep_until(deadline)).await {
-        Either::First(value) => Some(value),
-        Either::Second(()) => None,
-    }
+pub fn by<T>(
+    deadline: Instant,
+    future: impl Future<Output = T>,
+) -> impl Future<Output = Option<T>> {
+    let (mut future, mut timer) = (Box::pin(future), Box::pin(sleep_until(deadline)));
+    poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => timer.as_mut().poll(context).map(|()| None),
+    })
 }
 
 /// Something that tasks wait for and others change: a value and whom to wake.

@@ -117,10 +117,10 @@ async fn try_adopt(
         entry.starter = None;
         entry.stopper = None;
         entry.failure = None;
-        entry.instance = Some(crate::state::record::Instance {
+        entry.instance = Some(Rc::new(crate::state::record::Instance {
             members,
             ..launch::adopted(&shared, service, &environment, identity)
-        });
+        }));
         Ok((AdoptOutcome::Adopted, identity))
     });
     let done = written.await??;

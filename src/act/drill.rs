@@ -7,10 +7,10 @@ use super::outcome::{Receipt, StopOutcome, Stopped};
 use super::stop::{self, Targets};
 use crate::config::Takeover;
 use crate::family::holders;
+use crate::family::reception::Reception;
 use crate::family::trace::Traces;
 use crate::logs;
 use crate::reactor::{self, Either, Watch};
-use crate::report::forecast::{self, Reception};
 use crate::state::record::Instance;
 use crate::sys::netlink;
 use crate::sys::proc::{Identity, Stat};
@@ -91,7 +91,7 @@ impl Drilled {
 /// What was there before the signal.
 struct Before {
     index: usize,
-    instance: Instance,
+    instance: Rc<Instance>,
     family: Vec<(Stat, Reception)>,
     log_length: u64,
     gauge: Rc<Gauge>,
@@ -163,7 +163,7 @@ async fn look(act: &Rc<Act>, index: usize) -> Option<Before> {
     let family = family
         .into_iter()
         .map(|stat| {
-            let reception = forecast::reception(stat.pid, signal);
+            let reception = Reception::of(stat.pid, signal);
             (stat, reception)
         })
         .collect();

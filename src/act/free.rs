@@ -8,10 +8,11 @@ use super::outcome::{StopOutcome, Stopped};
 use super::stop::{self, Targets};
 use crate::config::{Schedule, StopScope, Takeover};
 use crate::events::EventKind;
+use crate::family::reception::Reception;
 use crate::family::trace::Traces;
 use crate::observe;
 use crate::reactor;
-use crate::report::forecast::{Reception, reception};
+use crate::sys::boot;
 use crate::sys::listeners::{self, PortSet, Protocol};
 use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
@@ -69,10 +70,9 @@ pub fn foresee(act: &Act, wish: &Wish) -> anyhow::Result<Story> {
     let doomed = before.holders.values().filter(|holder| is_doomed(holder));
     let endings = doomed.map(|holder| {
         let schedule = schedule_of(act, wish, holder);
-        let killed = schedule
-            .steps
-            .first()
-            .is_none_or(|&(signal, _)| reception(holder.stat.pid, signal) == Reception::Ignores);
+        let killed = schedule.steps.first().is_none_or(|&(signal, _)| {
+            Reception::of(holder.stat.pid, signal) == Reception::Ignores
+        });
         let ending = Ending {
             killed,
             ..Ending::default()
@@ -101,7 +101,7 @@ pub fn results(wish: &Wish, story: &Story) -> Vec<Freed> {
 
 /// Frees the ports.
 pub async fn free(act: &Rc<Act>, wish: &Wish) -> anyhow::Result<Story> {
-    let began = stop::ticks_now();
+    let began = boot::ticks_now();
     let mut story = Story {
         before: holder::survey(act, wish, &wish.ports)?,
         ..Story::default()
@@ -248,7 +248,7 @@ async fn hunt(act: Rc<Act>, wish: Wish, root: Stat) -> Ending {
 
 /// Who may start a holder again: its parents, but those of pidctl's own, and their children by now.
 fn parents(survey: &Survey) -> Vec<(Pidfd, Stat, HashSet<i32>)> {
-    let own = crate::sys::boot::ancestors();
+    let own = boot::ancestors();
     let doomed = survey
         .holders
         .values()

@@ -5,7 +5,7 @@
 use super::context::Act;
 use super::hunt::{self, Hunt};
 use crate::config::{Command, Schedule, StopScope};
-use crate::environment::Environment;
+use crate::environment::{Environment, TOKEN};
 use crate::family::trace::{self, Traces};
 use crate::reactor;
 use crate::sys::boot;
@@ -50,7 +50,7 @@ pub fn prepare(
         }
     };
     let mut variables = environment.variables.clone();
-    variables.set(trace::TOKEN, token);
+    variables.set(TOKEN, token);
     let (cwd, account) = (&environment.cwd, environment.account.clone());
     Prepared::new(
         &program,

@@ -9,9 +9,9 @@ use crate::observe::{self, Found, Scene};
 use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
 use crate::sys::boot;
-use crate::sys::manager;
 use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Stat};
+use crate::sys::shell;
 use crate::sys::users;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -145,7 +145,8 @@ impl<'a> Judge<'a> {
         let id = &owner.id;
         if owner.table != table.file {
             if owner.table.exists() {
-                let path = manager::quoted(&owner.table.to_string_lossy());
+                let path = owner.table.to_string_lossy();
+                let path = shell::word(&path);
                 return Some(Fate::Refused(format!(
                     "it is service {id} of another table: pidctl -c {path} stop {id}"
                 )));

@@ -163,7 +163,7 @@ impl Newborn {
             executable: self.executable,
             ..made
         };
-        entry.instance = Some(instance.clone());
+        entry.instance = Some(Rc::new(instance.clone()));
         entry.failure = None;
         // Of a stop that died; a living one would have taken our claim.
         entry.stopper = None;

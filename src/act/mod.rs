@@ -9,6 +9,7 @@ pub mod foreground;
 pub mod free;
 pub mod freed;
 pub mod gauge;
+mod health;
 pub mod helper;
 pub mod holder;
 pub mod hunt;

@@ -2,12 +2,12 @@
 //! goes to the background by itself.
 
 use super::context::Act;
+use super::health::{self, Patient};
 use super::helper::Helper;
 use crate::config::{Health, Service};
 use crate::environment::Environment;
 use crate::family::holders;
 use crate::family::trace::{self, Traces};
-use crate::health::{self, Patient};
 use crate::observe;
 use crate::reactor::{self, Either};
 use crate::state::record::Instance;
@@ -151,6 +151,9 @@ impl Awaited<'_> {
                 // It may have stopped answering while it settled.
                 health::until_healthy(async || Box::pin(self.probe(&helper)).await, last).await;
             }
+            while !self.is_child && self.is_at_gate() {
+                reactor::sleep(Duration::from_millis(5)).await;
+            }
         };
         match reactor::race(self.leader_exit(), healthy).await {
             Either::First(exit) => Box::pin(self.follow(exit, last, &helper)).await,
@@ -161,6 +164,21 @@ impl Awaited<'_> {
                     Box::pin(self.follow(exit, last, &helper)).await
                 }
             },
+        }
+    }
+
+    /// Is it a child that a start has left before its exec, and that has not come to its end yet? A busy
+    /// machine lets it wait for that.
+    fn is_at_gate(&self) -> bool {
+        let own = proc::exe_file(self.act.me.pid).ok();
+        let meant = self.instance.executable.as_ref();
+        if meant.is_some_and(|(_, device, inode, _)| own == Some((*device, *inode))) {
+            return false;
+        }
+        match proc::exe_file(self.leader().pid) {
+            Ok(file) => own == Some(file),
+            // A process past its memory has no executable.
+            Err(error) => proc::is_gone(&error),
         }
     }
 

@@ -8,8 +8,10 @@ use crate::reactor::{self, Watch};
 use crate::state::folder::Folder;
 use crate::state::ledger::Ledger;
 use crate::sys::boot::Place;
-use crate::sys::proc::Stat;
+use crate::sys::proc::{Identity, Stat};
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -90,9 +92,13 @@ impl Walker {
         let began = Instant::now();
         let asked = self.asked.take();
         let mut traces: Vec<Traces> = asked.iter().map(|(traces, _)| traces.clone()).collect();
-        traces.extend(self.others(&traces));
-        let census = Census::take(&Interest::of(&traces))
-            .map_err(|error| format!("/proc cannot be read: {error}"));
+        let others = self.others(&traces).map(|others| traces.extend(others));
+        let census = others
+            .map_err(|error| format!("the records of others cannot be read: {error}"))
+            .and_then(|()| {
+                Census::take(&Interest::of(&traces))
+                    .map_err(|error| format!("/proc cannot be read: {error}"))
+            });
         let folder = self
             .folder
             .as_ref()
@@ -110,32 +116,28 @@ impl Walker {
         self.last.set(Some((Instant::now(), began.elapsed())));
     }
 
-    /// The recorded instances that nobody asked for: what is theirs is nobody else's.
-    fn others(&self, asked: &[Traces]) -> Vec<Traces> {
-        let Some(ledger) = self
-            .folder
-            .as_ref()
-            .and_then(|folder| Ledger::read(folder).ok())
-        else {
-            return Vec::new();
+    /// The recorded instances that nobody asked for: what is theirs is nobody else's. Where they cannot
+    /// be read, nobody can be told from them.
+    fn others(&self, asked: &[Traces]) -> io::Result<Vec<Traces>> {
+        let Some(folder) = &self.folder else {
+            return Ok(Vec::new());
         };
-        let known: std::collections::HashSet<_> = asked
+        let known: HashSet<Identity> = asked
             .iter()
             .flat_map(|traces| traces.known.iter().copied())
             .collect();
-        let tokens: std::collections::HashSet<_> = asked
+        let tokens: HashSet<&str> = asked
             .iter()
             .filter_map(|traces| traces.token.as_deref())
             .collect();
-        ledger
-            .entries
-            .values()
-            .filter_map(|entry| entry.instance.as_ref())
-            .filter(|instance| {
+        let mut others = Vec::new();
+        Ledger::visit(folder, |entry| {
+            let other = entry.instance.filter(|instance| {
                 !tokens.contains(instance.token.as_str())
                     && !known.contains(&instance.leader.identity())
-            })
-            .map(|instance| Traces::of(instance, &self.place))
-            .collect()
+            });
+            others.extend(other.map(|instance| Traces::of(&instance, &self.place)));
+        })?;
+        Ok(others)
     }
 }

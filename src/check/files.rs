@@ -31,14 +31,14 @@ pub fn look_at_table(table: &Table, findings: &mut Findings) {
         )),
     };
     let logs = match files::open_folder(&table.logs_dir) {
-        Ok((_, stat)) => files::untrusted(&stat)
+        Ok((_, stat)) => files::untrusted(stat.st_uid, stat.st_mode)
             .map(|why| {
                 let path = table.logs_dir.display();
                 let consequence = match nix::unistd::geteuid().is_root() {
                     true => "as root, start will refuse it",
                     false => "others can change what is logged there",
                 };
-                format!("{path}: {why}; {consequence}")
+                format!("{path}: {why}; {consequence} ({})", why.remedy(&path))
             })
             .or_else(|| unwritable(&table.logs_dir)),
         Err(_) if table.logs_dir.symlink_metadata().is_err() => cannot_be_made(&table.logs_dir),

@@ -7,7 +7,7 @@ mod programs;
 mod runner;
 mod session;
 
-use crate::commands::Session;
+use crate::act::context::Act;
 use crate::config::{Service, Table};
 use crate::environment::Environment;
 use crate::logs::sanitize::sanitize;
@@ -50,8 +50,12 @@ impl Findings {
     }
 }
 
-/// Everything there is to say: of the table as a whole first, then in the order of its lines.
-pub fn warnings(session: &Session, table: &Rc<Table>) -> anyhow::Result<Vec<Warning>> {
+/// Everything there is to say: of the table as a whole first, then in the order of its lines. `act` is made
+/// where a port is held and it is to be told by whom.
+pub fn warnings(
+    table: &Rc<Table>,
+    act: impl FnOnce() -> anyhow::Result<Rc<Act>>,
+) -> anyhow::Result<Vec<Warning>> {
     let mut findings = Findings::default();
     files::look_at_table(table, &mut findings);
     let mut environments = Vec::new();
@@ -68,7 +72,7 @@ pub fn warnings(session: &Session, table: &Rc<Table>) -> anyhow::Result<Vec<Warn
         programs::look(service, &environment, &mut findings);
         environments.push(environment);
     }
-    port::look(session, table, &environments, &mut findings)?;
+    port::look(table, act, &environments, &mut findings)?;
     session::look(&mut findings);
     runner::look(table, &environments, &mut findings);
     findings.0.sort_by_key(|warning| warning.line);

@@ -3,7 +3,6 @@
 use super::Findings;
 use crate::act::context::Act;
 use crate::act::port::{self, Judged};
-use crate::commands::Session;
 use crate::config::{Service, Table};
 use crate::environment::Environment;
 use crate::family::holders::{self, Held};
@@ -16,8 +15,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 pub fn look(
-    session: &Session,
     table: &Rc<Table>,
+    act: impl FnOnce() -> anyhow::Result<Rc<Act>>,
     environments: &[Environment],
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
@@ -36,7 +35,7 @@ pub fn look(
     // What pidctl knows of its instances is wanted only where somebody is there.
     let act = match held.is_empty() {
         true => None,
-        false => Some(session.act(table, false, false)?),
+        false => Some(act()?),
     };
     let scene = act
         .as_ref()

@@ -19,7 +19,7 @@ pub fn run(session: &Session) -> anyhow::Result<ExitCode> {
             print(&mistakes.errors, &[]);
         }
     })?;
-    let warnings = check::warnings(session, &table)?;
+    let warnings = check::warnings(&table, || session.act(&table, false, false))?;
     if session.style.json {
         print(&[], &warnings);
     } else if !session.style.quiet {

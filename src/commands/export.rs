@@ -1,12 +1,13 @@
 //! `pidctl export`: the table as units or a job of another supervisor, printed or written into a folder.
 
-use super::{Session, Usage, shell_word};
+use super::{Session, Usage};
 use crate::cli::ExportTo;
 use crate::exit_code::ExitCode;
 use crate::export::{self, Caller, nomad, systemd};
 use crate::report;
 use crate::state::folder;
 use crate::sys::files;
+use crate::sys::shell;
 use anyhow::Context;
 use std::path::Path;
 
@@ -53,7 +54,7 @@ fn systemd(session: &Session, output: Option<&Path>, user: bool) -> anyhow::Resu
         false => ("systemctl", "/etc/systemd/system"),
     };
     let prefix = &options.prefix;
-    let paths = format!("{}/{prefix}*", shell_word(folder));
+    let paths = format!("{}/{prefix}*", shell::word(&folder.to_string_lossy()));
     let mut next = vec![
         format!(
             "systemd-analyze{} verify {paths}",
@@ -102,7 +103,9 @@ fn nomad(session: &Session, output: Option<&Path>, isolated: bool) -> anyhow::Re
         return Ok(ExitCode::Done);
     };
     let name = format!("{}.nomad.json", options.prefix);
-    let path = shell_word(&folder.join(&name));
+    let path = folder.join(&name);
+    let path = path.to_string_lossy();
+    let path = shell::word(&path);
     write(session, folder, &[Written { name, text }])?;
     say_next(
         session,

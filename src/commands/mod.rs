@@ -24,6 +24,7 @@ use crate::report::Style;
 use crate::selection::{self, Unknown};
 use crate::state::folder::Folder;
 use crate::state::ledger::Ledger;
+use crate::sys::shell;
 use crate::sys::startup::Inherited;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ impl Session {
     pub fn own_words(&self) -> String {
         self.flag.as_ref().map_or_else(
             || "pidctl".to_owned(),
-            |path| format!("pidctl -c {}", shell_word(path)),
+            |path| format!("pidctl -c {}", shell::word(&path.to_string_lossy())),
         )
     }
 
@@ -158,16 +159,5 @@ pub fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
-    }
-}
-
-/// As a shell takes it for one word.
-pub fn shell_word(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.into_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

@@ -122,7 +122,7 @@ fn foresee(act: &Rc<Act>, style: &Style, order: &[usize], takeover: Option<Takeo
             }
         }
         if !style.json {
-            forecast::start(style, &service.id, width, &step);
+            forecast::start(&service.id, width, &step);
         }
         let (outcome, pid) = match &step {
             StartStep::Fail(_) => (StartOutcome::Failed, None),

@@ -11,7 +11,7 @@ use crate::family::holders;
 use crate::observe::{self, Found, Observation, Scene};
 use crate::reactor;
 use crate::report::status::{self, HealthWord, Row, State};
-use crate::report::{Style, json};
+use crate::report::{self, Style, json, watch};
 use crate::state::folder::Folder;
 use crate::state::record::{Instance, Phase};
 use crate::sys::boot;
@@ -47,7 +47,7 @@ pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
             Ok(super::block_on(
                 &act,
                 1,
-                crate::report::watch::redraw(shared, style, words, interval),
+                redraw(shared, style, words, interval),
             ))
         }
     }
@@ -66,22 +66,39 @@ fn shortest_interval(act: &Act) -> Duration {
     intervals.min().unwrap_or(Duration::from_secs(2))
 }
 
-pub fn show(style: &Style, rows: &[Row]) {
+/// Until Ctrl-C, or until nobody reads any more: on a terminal the table is redrawn in place, elsewhere
+/// one follows the other.
+async fn redraw(act: Rc<Act>, style: Style, words: Vec<String>, interval: Duration) -> ExitCode {
+    loop {
+        let rows = look(&act, &words).await;
+        if !style.terminal || style.json {
+            show(&style, &rows);
+        } else {
+            report::print(&watch::frame(&status::table(&style, &rows)));
+        }
+        if report::reader_is_gone() {
+            return ExitCode::Done;
+        }
+        reactor::sleep(interval).await;
+    }
+}
+
+fn show(style: &Style, rows: &[Row]) {
     if style.json {
         json::print(&json::Services { services: rows });
     } else {
-        crate::report::print(&status::table(style, rows));
+        report::print(&status::table(style, rows));
     }
 }
 
 /// One row for each selected service, and for the records of this table that have no entry in it.
-pub async fn look(act: &Rc<Act>, words: &[String]) -> Vec<Row> {
+async fn look(act: &Rc<Act>, words: &[String]) -> Vec<Row> {
     let (indices, gone) = super::select(&act.table, words).unwrap_or_default();
     // It may have been made since the last look.
     let made = Folder::open(&act.table.pids_dir);
     let scene = Scene::new(&act.place, made.as_ref(), &act.table);
     for warning in &scene.ledger.warnings {
-        crate::report::warn(warning);
+        report::warn(warning);
     }
     let ids = indices
         .into_iter()
@@ -115,7 +132,7 @@ pub async fn look(act: &Rc<Act>, words: &[String]) -> Vec<Row> {
             }
         });
     }
-    name_foreign_holders(act, &mut rows);
+    name_foreign_holders(&mut rows);
     rows
 }
 
@@ -169,12 +186,11 @@ impl Seen {
     }
 
     fn instance(&self) -> Option<&Instance> {
-        // What another table recorded under this id is not this service's.
-        let entry = match self.observation.found {
+        match self.observation.found {
+            // What another table recorded under this id is not this service's.
             Found::Elsewhere(_) => None,
-            _ => self.observation.entry.as_ref(),
-        };
-        entry.and_then(|entry| entry.instance.as_ref())
+            _ => self.observation.entry.as_ref()?.instance.as_deref(),
+        }
     }
 
     fn row(self, act: &Act, service: Option<&Service>, asked: Option<Result<(), String>>) -> Row {
@@ -307,7 +323,7 @@ fn running_state(
 
 /// A port of a service that is not up, held by somebody else: told. One walk for all of them, and none
 /// where no such port is held.
-fn name_foreign_holders(act: &Act, rows: &mut [Row]) {
+fn name_foreign_holders(rows: &mut [Row]) {
     let down = |row: &Row| {
         matches!(
             row.state,
@@ -351,11 +367,10 @@ fn name_foreign_holders(act: &Act, rows: &mut [Row]) {
                 .map_or(told.clone(), |detail| format!("{detail}; {told}")),
         );
     }
-    let _ = act;
 }
 
 /// LSB's codes: the graver where several hold.
-pub fn fold(rows: &[Row]) -> ExitCode {
+fn fold(rows: &[Row]) -> ExitCode {
     let has = |states: &[State]| rows.iter().any(|row| states.contains(&row.state));
     ExitCode::Status(if has(&[State::Unknown]) {
         StatusCode::Unknown

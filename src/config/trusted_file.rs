@@ -2,10 +2,11 @@
 //! have written.
 
 use super::errors::TableError;
-use nix::unistd::{Uid, User};
-use std::fs::{File, Metadata, OpenOptions};
+use crate::sys::files::{self, Kind, Untrusted};
+use nix::unistd::Uid;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Past this it is no table but a mistake, and it would cost the memory it fills.
@@ -35,7 +36,8 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(format!("is {}; expected a file", kind(&metadata)));
+        let kind = Kind::of(metadata.mode()).name();
+        return Err(format!("is {kind}; expected a file"));
     }
     if Uid::effective().is_root() {
         refuse_written_by_others(metadata.uid(), metadata.mode())?;
@@ -63,37 +65,17 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn kind(metadata: &Metadata) -> &'static str {
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        "a folder"
-    } else if kind.is_fifo() {
-        "a pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else {
-        "a device"
-    }
-}
-
 /// What an ordinary user may write would run as root.
 fn refuse_written_by_others(uid: u32, mode: u32) -> Result<(), String> {
-    if uid != 0 {
-        let owner = match User::from_uid(Uid::from_raw(uid)) {
-            Ok(Some(user)) => format!("{} (uid {uid})", user.name),
-            _ => format!("uid {uid}"),
-        };
-        return Err(format!(
-            "belongs to {owner}, who could make root run anything; expected a file owned by root (chown root, or run pidctl as its owner)"
-        ));
+    match files::untrusted(uid, mode) {
+        None => Ok(()),
+        Some(why @ Untrusted::Owner(_)) => Err(format!(
+            "is refused: {why}, who could make root run anything; expected a file owned by root (chown root, or run pidctl as its owner)"
+        )),
+        Some(why @ Untrusted::Mode(_)) => Err(format!(
+            "is refused: {why}, who could make root run anything; expected no such permission (chmod go-w)"
+        )),
     }
-    if mode & 0o022 != 0 {
-        return Err(format!(
-            "may be written by its group or by others (mode {:04o}), who could make root run anything; expected no such permission (chmod go-w)",
-            mode & 0o7777
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -138,7 +120,7 @@ pub(super) mod tests {
         assert!(read(&folder.0).unwrap_err().message.contains("a folder"));
         let fifo = folder.0.join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(read(&fifo).unwrap_err().message.contains("a pipe"));
+        assert!(read(&fifo).unwrap_err().message.contains("a FIFO"));
         assert!(
             read(Path::new("/dev/null"))
                 .unwrap_err()
@@ -187,7 +169,7 @@ pub(super) mod tests {
             assert!(error.contains("chmod go-w"), "{error}");
         }
         let error = refuse_written_by_others(4_000_000_000, 0o100644).unwrap_err();
-        assert!(error.contains("uid 4000000000"), "{error}");
+        assert!(error.contains("user 4000000000"), "{error}");
     }
 
     #[test]

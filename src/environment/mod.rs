@@ -1,12 +1,14 @@
 //! What a service's processes get: variables, user, folder, program. The same for its command,
 //! `prepare` and health checks.
 
+mod program;
+mod simple_command;
 mod variables;
 
-pub use variables::Variables;
+pub use program::{Program, Surroundings};
+pub use variables::{TOKEN, Variables};
 
 use crate::config::{Command, Service, Table, env_file};
-use crate::family::program::{self, Program, Surroundings};
 use crate::sys::boot;
 use crate::sys::spawn;
 use crate::sys::users::{self, Account};

@@ -1,13 +1,15 @@
 //! Environment variables of a service: its own over the caller's, which are kept once for all.
 
-use crate::family::trace;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 
+/// Marks what an instance starts as its family: `<32 hex digits>:<folder of the PID files>`. The folder
+/// tells another pidctl where the record is that the token belongs to.
+pub const TOKEN: &str = "PIDCTL_TOKEN";
 /// Variables that mean nothing to a service: another instance's, or the calling shell's.
-const NOT_FOR_SERVICES: &[&str] = &[trace::TOKEN, "PIDCTL_SERVICE", "_"];
+const NOT_FOR_SERVICES: &[&str] = &[TOKEN, "PIDCTL_SERVICE", "_"];
 
 /// The caller's, as execve(2) takes them. A thousand services share them.
 static CALLER: LazyLock<Vec<(OsString, CString)>> = LazyLock::new(|| {

@@ -5,7 +5,7 @@
 //! | is it the recorded process? | `verdict` |
 //! | who belongs to an instance? | `census`, by the `trace`s it left |
 //! | which processes do we hold? | `member` |
-//! | is it the program of this service? | `program`, `simple_command` |
+//! | how would it take a signal? | `reception` |
 //! | does this one process belong to an instance? | `instance` |
 //! | who holds a port? | `holders` |
 //! | may a process that pidctl did not start be stopped, or taken for ours? | `stranger` |
@@ -14,8 +14,7 @@ pub mod census;
 pub mod holders;
 pub mod instance;
 pub mod member;
-pub mod program;
-pub mod simple_command;
+pub mod reception;
 pub mod stranger;
 pub mod trace;
 pub mod verdict;

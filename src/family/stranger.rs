@@ -1,9 +1,8 @@
 //! Processes that no record tells of: may one be taken for the service (a script's PID file, `adopt`),
 //! or be stopped on its port (takeover)? Contract section 5.
 
-use super::program::Program;
 use crate::config::{Command, Service, Takeover};
-use crate::environment::Environment;
+use crate::environment::{Environment, Program};
 use crate::sys::boot::{self, Place};
 use crate::sys::cgroup;
 use crate::sys::manager::Manager;

@@ -1,14 +1,11 @@
 //! The traces that show who belongs to an instance: the token in the environment, the lock on the
 //! log's open file, the session, and the processes known by then.
 
+use crate::environment::TOKEN;
 use crate::state::record::Instance;
 use crate::sys::boot::{self, Place};
 use crate::sys::proc::{self, Identity};
 use std::io;
-
-/// Environment variable of the token: `<32 hex digits>:<folder of the PID files>`. The folder tells
-/// another pidctl where the record is that the token belongs to.
-pub const TOKEN: &str = "PIDCTL_TOKEN";
 
 /// Everything that shows the family of one instance. Empty traces show nobody.
 #[derive(Clone, Debug, Default)]

@@ -8,9 +8,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::sys::files::{self, Kind};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 use nix::unistd::geteuid;
 
 pub struct Folder {
@@ -53,14 +54,7 @@ impl Folder {
 
     fn refuse_others(&self) -> io::Result<()> {
         let stat = fstat(&self.fd).map_err(|e| about(&self.path, &e.into()))?;
-        let reason = if stat.st_uid != 0 {
-            format!("belongs to user {}", stat.st_uid)
-        } else if stat.st_mode & 0o022 != 0 {
-            format!(
-                "may be written by others (mode {:04o})",
-                stat.st_mode & 0o7777
-            )
-        } else {
+        let Some(reason) = files::untrusted(stat.st_uid, stat.st_mode) else {
             return Ok(());
         };
         let text = format!(
@@ -90,17 +84,14 @@ impl Folder {
 }
 
 pub fn refuse_irregular(path: &Path, stat: &FileStat) -> io::Result<()> {
-    let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFREG => return Ok(()),
-        SFlag::S_IFLNK => "a link",
-        SFlag::S_IFDIR => "a folder",
-        SFlag::S_IFIFO => "a FIFO",
-        SFlag::S_IFSOCK => "a socket",
-        _ => "a device",
-    };
+    let kind = Kind::of(stat.st_mode);
+    if kind == Kind::Regular {
+        return Ok(());
+    }
     let text = format!(
-        "{}: is {kind}, not a regular file; left alone: move it away",
-        path.display()
+        "{}: is {}, not a regular file; left alone: move it away",
+        path.display(),
+        kind.name()
     );
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }

@@ -171,7 +171,7 @@ mod tests {
             let outcome = open_for_append(&path, true);
             if geteuid().is_root() {
                 let text = outcome.unwrap_err().to_string();
-                assert!(text.contains("may be written by others"), "{text}");
+                assert!(text.contains("others may write it"), "{text}");
                 assert!(!path.exists());
             } else {
                 outcome.unwrap();

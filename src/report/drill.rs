@@ -4,7 +4,7 @@ use super::{Style, json};
 use crate::act::drill::{Drilled, Process};
 use crate::act::outcome::Receipt;
 use crate::config::Service;
-use crate::report::forecast::Reception;
+use crate::family::reception::Reception;
 use crate::sys::wait::Exit;
 use serde::Serialize;
 

@@ -1,96 +1,72 @@
 //! What `--dry-run` prints: the plan itself, and what is known of the processes it is about.
 
-use super::Style;
-use crate::act::hunt::state_name;
 use crate::config::Schedule;
+use crate::family::reception::Reception;
 use crate::plan::StartStep;
-use crate::sys::proc::{self, Stat};
-use crate::sys::signal::Signal;
-use serde::Serialize;
+use crate::sys::proc::Stat;
 use std::time::Duration;
 
-/// How a process will take the stop signal, from its masks in /proc.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reception {
-    /// It has a handler.
-    Catches,
-    /// By the kernel's default: at once, without a word.
-    #[serde(rename = "default")]
-    Obeys,
-    /// Will need SIGKILL.
-    Ignores,
-    /// It may take it by sigwait or signalfd, or not at all.
-    Blocks,
-    Unknown,
+/// How a family would be stopped.
+pub struct Forecast<'a> {
+    pub schedule: &'a Schedule,
+    /// The whole command ends within this.
+    pub deadline: Option<Duration>,
 }
 
-pub fn reception(pid: i32, signal: Signal) -> Reception {
-    let Ok(status) = proc::status(pid) else {
-        return Reception::Unknown;
-    };
-    let bit = 1u64 << (signal.number() - 1);
-    if status.ignored & bit != 0 {
-        Reception::Ignores
-    } else if status.blocked & bit != 0 {
-        Reception::Blocks
-    } else if status.caught & bit != 0 {
-        Reception::Catches
-    } else {
-        Reception::Obeys
+impl Forecast<'_> {
+    /// One process of the family.
+    pub fn process(&self, stat: &Stat) -> String {
+        let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
+        let steps = self.schedule.steps.as_slice();
+        let ignored = self
+            .signals(stat.pid)
+            .map_or(steps.len(), |taken| taken - 1);
+        let fate = match steps.get(ignored).map(|(signal, _)| *signal) {
+            None => format!("will need SIGKILL {}", self.when()),
+            Some(signal) => match Reception::of(stat.pid, signal) {
+                Reception::Blocks => format!("blocks {signal}, may need SIGKILL {}", self.when()),
+                Reception::Unknown => format!("{signal} (its signal masks may not be read)"),
+                _ if ignored == 0 => signal.to_string(),
+                _ => {
+                    let wait = steps[..ignored].iter().map(|(_, wait)| *wait).sum();
+                    format!("{signal} after {}", humantime::format_duration(wait))
+                }
+            },
+        };
+        let fate = match steps.first() {
+            None => "SIGKILL".to_string(),
+            Some((first, _)) if ignored > 0 => format!("ignores {first}, {fate}"),
+            Some(_) => fate,
+        };
+        let state = match stat.state {
+            b'T' | b't' | b'D' | b'Z' => format!(", {}", stat.state_name()),
+            _ => String::new(),
+        };
+        format!("    PID {} ({name}{state}): {fate}", stat.pid)
+    }
+
+    /// How many of the schedule's signals are sent until it takes one. `None`: it ignores them all.
+    pub fn signals(&self, pid: i32) -> Option<usize> {
+        let mut steps = self.schedule.steps.iter();
+        let taken =
+            steps.position(|(signal, _)| Reception::of(pid, *signal) != Reception::Ignores)?;
+        Some(taken + 1)
+    }
+
+    /// When SIGKILL comes; a deadline is shared by the levels of dependencies.
+    fn when(&self) -> String {
+        let wait = self.schedule.total();
+        match self.deadline {
+            Some(deadline) if deadline <= wait => {
+                format!("within {}", humantime::format_duration(deadline))
+            }
+            _ => format!("after {}", humantime::format_duration(wait)),
+        }
     }
 }
 
-/// How many of the schedule's signals it takes: those it ignores do nothing. `None`: SIGKILL must come.
-pub fn signals_needed(pid: i32, schedule: &Schedule) -> Option<usize> {
-    let mut signals = schedule.steps.iter();
-    let taken = signals.position(|(signal, _)| reception(pid, *signal) != Reception::Ignores)?;
-    Some(taken + 1)
-}
-
-/// One process of a family in a forecast of `stop`.
-pub fn process(stat: &Stat, schedule: &Schedule) -> String {
-    let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
-    let after = |steps: &[(Signal, Duration)]| {
-        let wait: Duration = steps.iter().map(|(_, wait)| *wait).sum();
-        humantime::format_duration(wait)
-    };
-    let steps = schedule.steps.as_slice();
-    let ignored = match signals_needed(stat.pid, schedule) {
-        Some(needed) => needed - 1,
-        None => steps.len(),
-    };
-    let all = after(steps);
-    let fate = match steps.get(ignored).map(|(signal, _)| *signal) {
-        None => format!("will need SIGKILL after {all}"),
-        Some(signal) => {
-            let when = match ignored {
-                0 => String::new(),
-                _ => format!(" after {}", after(&steps[..ignored])),
-            };
-            match reception(stat.pid, signal) {
-                Reception::Blocks => format!("blocks {signal}, may need SIGKILL after {all}"),
-                Reception::Unknown => {
-                    format!("{signal}{when} (its signal masks may not be read)")
-                }
-                _ => format!("{signal}{when}"),
-            }
-        }
-    };
-    let fate = match steps.first() {
-        None => "SIGKILL".to_string(),
-        Some((first, _)) if ignored > 0 => format!("ignores {first}, {fate}"),
-        Some(_) => fate,
-    };
-    let state = match stat.state {
-        b'T' | b't' | b'D' | b'Z' => format!(", {}", state_name(stat)),
-        _ => String::new(),
-    };
-    format!("    PID {} ({name}{state}): {fate}", stat.pid)
-}
-
 /// One service in a forecast of `start`.
-pub fn start(style: &Style, id: &str, width: usize, step: &StartStep) {
+pub fn start(id: &str, width: usize, step: &StartStep) {
     let text = match step {
         StartStep::Fail(why) => format!("would fail: {why}"),
         StartStep::AwaitStop => {
@@ -115,6 +91,5 @@ pub fn start(style: &Style, id: &str, width: usize, step: &StartStep) {
             text
         }
     };
-    let _ = style;
     super::say(&format!("{id:width$}  {text}"));
 }

@@ -22,7 +22,7 @@ pub enum Refused {
     /// There is none yet: nothing is recorded, nothing runs.
     Missing,
     /// Another user could have written what is in it.
-    Untrusted(String),
+    Untrusted(files::Untrusted),
     Unreadable(io::Error),
 }
 
@@ -33,7 +33,7 @@ impl Folder {
             Some(libc::ENOENT) if path.symlink_metadata().is_err() => Refused::Missing,
             _ => Refused::Unreadable(error),
         })?;
-        if let Some(why) = files::untrusted(&stat) {
+        if let Some(why) = files::untrusted(stat.st_uid, stat.st_mode) {
             return Err(Refused::Untrusted(why));
         }
         Ok(Folder {
@@ -91,7 +91,10 @@ impl Refused {
         match self {
             Refused::Missing => format!("{path} does not exist"),
             Refused::Untrusted(why) => {
-                format!("{path} is refused: {why}; only you and root may be able to write it")
+                let remedy = why.remedy(&path);
+                format!(
+                    "{path} is refused: {why}; only you and root may be able to write it ({remedy})"
+                )
             }
             Refused::Unreadable(error) => format!("{path} cannot be opened: {error}"),
         }

@@ -56,6 +56,11 @@ pub fn uptime() -> f64 {
     }
 }
 
+/// The start time of a process that began now; who was there before has a smaller one.
+pub fn ticks_now() -> u64 {
+    (uptime() * ticks_per_second() as f64) as u64
+}
+
 /// Seconds that the process of that start time has lived.
 pub fn age(start_time: u64) -> f64 {
     (uptime() - start_time as f64 / ticks_per_second() as f64).max(0.0)

@@ -1,9 +1,11 @@
 //! Files that somebody else may have put there: opened without following links and without
 //! blocking, judged by what was opened, replaced by rename.
 
+use super::{boot, users};
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -20,8 +22,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub fn of(stat: &FileStat) -> Kind {
-        match stat.st_mode & libc::S_IFMT {
+    /// Of `st_mode`, inode(7).
+    pub fn of(mode: u32) -> Kind {
+        match mode & libc::S_IFMT {
             libc::S_IFREG => Kind::Regular,
             libc::S_IFDIR => Kind::Folder,
             libc::S_IFIFO => Kind::Fifo,
@@ -43,21 +46,44 @@ impl Kind {
     }
 }
 
-/// Could another user than the caller and root have written it? Says who or how.
-pub fn untrusted(stat: &FileStat) -> Option<String> {
-    let me = nix::unistd::geteuid().as_raw();
-    if stat.st_uid != me && stat.st_uid != 0 {
-        return Some(format!(
-            "it belongs to user {} (run pidctl as that user, or chown it)",
-            crate::sys::users::name_of(stat.st_uid)
-        ));
+/// How another user than the caller and root could have written a file, or planted one in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untrusted {
+    Owner(u32),
+    Mode(u32),
+}
+
+impl Untrusted {
+    /// How to mend it.
+    pub fn remedy(&self, path: impl fmt::Display) -> String {
+        match self {
+            Untrusted::Owner(_) => format!("run pidctl as that user, or chown {path}"),
+            Untrusted::Mode(_) => format!("chmod go-w {path}"),
+        }
     }
-    (stat.st_mode & 0o022 != 0).then(|| {
-        format!(
-            "group or others may write it, mode {:04o} (chmod go-w)",
-            stat.st_mode & 0o7777
-        )
-    })
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Untrusted::Owner(uid) => write!(f, "it belongs to user {}", users::name_of(uid)),
+            Untrusted::Mode(mode) => {
+                write!(
+                    f,
+                    "group or others may write it (mode {:04o})",
+                    mode & 0o7777
+                )
+            }
+        }
+    }
+}
+
+/// The one answer to "could another user have written it?", by `st_uid` and `st_mode`.
+pub fn untrusted(uid: u32, mode: u32) -> Option<Untrusted> {
+    if uid != boot::euid() && uid != 0 {
+        return Some(Untrusted::Owner(uid));
+    }
+    (mode & 0o022 != 0).then_some(Untrusted::Mode(mode))
 }
 
 /// A file read under suspicion.
@@ -67,7 +93,7 @@ pub enum Suspect {
     /// Not a regular file; nothing was read.
     NotRegular(Kind),
     /// Another user could have written it.
-    Untrusted(String),
+    Untrusted(Untrusted),
     /// The first `limit` bytes.
     Content(Vec<u8>, FileStat),
 }
@@ -92,11 +118,11 @@ pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Res
         }
     };
     let stat = fstat(&fd)?;
-    match Kind::of(&stat) {
+    match Kind::of(stat.st_mode) {
         Kind::Regular => {}
         kind => return Ok(Suspect::NotRegular(kind)),
     }
-    if let Some(why) = untrusted(&stat) {
+    if let Some(why) = untrusted(stat.st_uid, stat.st_mode) {
         return Ok(Suspect::Untrusted(why));
     }
     // Room for what it holds: else it would be read 32 bytes at first, and so on.
@@ -111,7 +137,7 @@ pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Res
 /// What stands at that name, links not followed; `None`: nothing.
 pub fn kind_at(folder: impl AsFd, name: &str) -> io::Result<Option<Kind>> {
     match nix::sys::stat::fstatat(folder, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(Kind::of(&stat))),
+        Ok(stat) => Ok(Some(Kind::of(stat.st_mode))),
         Err(nix::errno::Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno.into()),
     }

@@ -50,11 +50,14 @@ pub fn take(folder: impl AsFd, name: &str, deadline: Instant) -> io::Result<Held
         }
     })?;
     let stat = fstat(&fd)?;
-    if Kind::of(&stat) != Kind::Regular {
-        return Err(refused(name, &format!("it is {}", Kind::of(&stat).name())));
+    if Kind::of(stat.st_mode) != Kind::Regular {
+        return Err(refused(
+            name,
+            &format!("it is {}", Kind::of(stat.st_mode).name()),
+        ));
     }
-    if let Some(why) = files::untrusted(&stat) {
-        return Err(refused(name, &why));
+    if let Some(why) = files::untrusted(stat.st_uid, stat.st_mode) {
+        return Err(refused(name, &why.to_string()));
     }
     let mut pause = Duration::from_micros(200);
     loop {

@@ -1,5 +1,6 @@
 //! Who is to be asked to stop a process that is managed by something else, and how.
 
+use super::shell;
 use std::fmt;
 
 /// Who is to be asked to stop a process.
@@ -55,11 +56,12 @@ impl fmt::Display for Manager {
 }
 
 impl Manager {
-    /// What to do instead of killing the holder of `port`: a command where there is one.
+    /// What to do instead of killing the holder of `port`: a command where there is one. A user names the
+    /// groups below his own as he likes, and advice gets pasted.
     pub fn advice(&self, port: u16) -> String {
         match self {
-            Manager::Unit(unit) => format!("systemctl stop {}", quoted(unit)),
-            Manager::UserUnit(unit) => format!("systemctl --user stop {}", quoted(unit)),
+            Manager::Unit(unit) => format!("systemctl stop {}", shell::word(unit)),
+            Manager::UserUnit(unit) => format!("systemctl --user stop {}", shell::word(unit)),
             Manager::SocketUnit { by_user } => {
                 let systemctl = if *by_user {
                     "systemctl --user"
@@ -72,7 +74,7 @@ impl Manager {
                 format!("docker stop $(docker ps -q --filter publish={port})")
             }
             Manager::Container { runtime, id } => {
-                let id = quoted(short(id));
+                let id = shell::word(short(id));
                 match runtime {
                     Runtime::Docker => format!("docker stop {id}"),
                     Runtime::Podman => format!("podman stop {id}"),
@@ -98,16 +100,6 @@ pub(super) fn is_container_id(id: &str) -> bool {
 /// As the runtimes print and take ids.
 fn short(id: &str) -> &str {
     if is_container_id(id) { &id[..12] } else { id }
-}
-
-/// As one word of a shell: a user names the groups below his own as he likes, and advice gets pasted.
-pub fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b":_.@-/".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod netlink;
 pub mod pidfd;
 pub mod proc;
 mod procnet;
+pub mod shell;
 pub mod signal;
 pub mod spawn;
 pub mod startup;

@@ -76,6 +76,18 @@ impl Stat {
         matches!(self.state, b'T' | b't')
     }
 
+    /// The state in a word, as proc(5) has it.
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            b'R' => "running",
+            b'S' | b'I' => "sleeping",
+            b'D' => "in uninterruptible sleep",
+            b'T' | b't' => "stopped",
+            b'Z' | b'X' | b'x' => "zombie",
+            _ => "unknown",
+        }
+    }
+
     /// Parses the text of /proc/PID/stat. `comm` may hold spaces, parentheses and newlines, so the
     /// fields are counted from the last `)`.
     pub fn parse(text: &[u8]) -> Option<Stat> {

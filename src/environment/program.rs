@@ -1,9 +1,9 @@
 //! The program of a command: the file that its first word becomes when it is exec'd, and for an
 //! interpreter the script. Is that what a process runs?
 
+use super::Variables;
 use super::simple_command;
 use crate::config::Command;
-use crate::environment::Variables;
 use crate::sys::proc;
 use crate::sys::spawn;
 use std::ffi::{OsStr, OsString};

@@ -1,6 +1,6 @@
 //! One probe for `start`'s wait, `status` and `status --watch`.
 
-use crate::act::helper::Helper;
+use super::helper::Helper;
 use crate::config::{Health, HttpCheck};
 use crate::family::holders;
 use crate::reactor;
