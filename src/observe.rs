@@ -128,7 +128,7 @@ impl<'a> Scene<'a> {
             .into_iter()
             .map(|family| {
                 let mut family: Vec<Stat> = family.into_iter().cloned().collect();
-                family.sort_by_key(|stat| (stat.start_time, stat.pid));
+                family.sort_by(|a, b| a.identity().by_birth(&b.identity()));
                 family
             });
         Ok(ids.into_iter().cloned().zip(families).collect())
@@ -300,9 +300,7 @@ pub fn new_leader(family: &[Stat], port: Option<u16>) -> Option<Identity> {
         false
     };
     let oldest = |stats: &mut dyn Iterator<Item = &Stat>| {
-        stats
-            .map(Stat::identity)
-            .min_by_key(|identity| (identity.start_time, identity.pid))
+        stats.map(Stat::identity).min_by(Identity::by_birth)
     };
     oldest(
         &mut family

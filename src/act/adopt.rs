@@ -216,7 +216,7 @@ impl Candidates<'_> {
         let oldest = stats
             .iter()
             .filter(is_root)
-            .min_by_key(|stat| (stat.start_time, stat.pid));
+            .min_by(|a, b| a.identity().by_birth(&b.identity()));
         let Some(oldest) = oldest else {
             return Err(port::unseen(port, &held));
         };

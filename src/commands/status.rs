@@ -186,7 +186,11 @@ impl Seen {
     }
 
     fn instance(&self) -> Option<&Instance> {
-        self.observation.entry.as_ref()?.instance.as_deref()
+        match self.observation.found {
+            // What another table recorded under this id is not this service's.
+            Found::Elsewhere(_) => None,
+            _ => self.observation.entry.as_ref()?.instance.as_deref(),
+        }
     }
 
     fn row(self, act: &Act, service: Option<&Service>, asked: Option<Result<(), String>>) -> Row {

@@ -3,8 +3,9 @@
 use super::Session;
 use crate::act::context::Act;
 use crate::act::outcome::{StopOutcome, Stopped};
+use crate::act::port::{self, Judged};
 use crate::act::stop::{self, Options, Targets};
-use crate::config::Schedule;
+use crate::config::{Schedule, Service, Takeover};
 use crate::exit_code::ExitCode;
 use crate::family::reception::Reception;
 use crate::observe::{self, Scene};
@@ -133,7 +134,7 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
         } else if let Some(timeout) = options.timeout {
             schedule = schedule.with_timeout(timeout);
         }
-        let stopped = match plan::stop(&observation) {
+        let mut stopped = match plan::stop(&observation) {
             StopStep::Fail(why) => Stopped::failed(&id, None, why),
             StopStep::NotRunning => Stopped::new(&id, StopOutcome::NotRunning, None),
             StopStep::NotOurs(table) => Stopped {
@@ -165,6 +166,19 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
                 )
             }
         };
+        if stopped.processes == 0
+            && stopped.outcome != StopOutcome::Failed
+            && let Some(service) = service
+        {
+            let forecast = Forecast {
+                schedule: &schedule,
+                deadline: options.deadline,
+            };
+            let which = options.takeover.unwrap_or(service.takeover);
+            if let Some(stray) = foretold_on_port(act, style, (service, width), which, &forecast) {
+                stopped = stray;
+            }
+        }
         if !style.json && stopped.processes == 0 {
             let word = match stopped.outcome {
                 StopOutcome::Failed => "would fail: ",
@@ -186,6 +200,39 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
     ExitCode::of_stops(&foreseen)
 }
 
+/// The holder of the port of a service that does not run, where it would be stopped too.
+fn foretold_on_port(
+    act: &Act,
+    style: &Style,
+    (service, width): (&Service, usize),
+    which: Takeover,
+    forecast: &Forecast<'_>,
+) -> Option<Stopped> {
+    let port = service.port?;
+    let (roots, named) = match port::judge(act, service, port, which) {
+        Ok(Judged::Free) => return None,
+        Err(why) | Ok(Judged::Refused(why) | Judged::Unseen(why)) => {
+            crate::report::warn(&format!("{}: {why}", service.id));
+            return None;
+        }
+        Ok(Judged::Stoppable { roots, named }) => (roots, named),
+    };
+    let family: Vec<Stat> = roots
+        .iter()
+        .flat_map(|root| observe::by_ancestry(root.identity()))
+        .collect();
+    let pid = roots.first().map(|root| root.pid);
+    let stray = foretold(style, (&service.id, width), pid, &family, forecast);
+    let why = format!("port {port} is held by {named}: would be stopped too");
+    if !style.json {
+        crate::report::say(&format!("    {why}"));
+    }
+    Some(Stopped {
+        detail: Some(why),
+        ..stray
+    })
+}
+
 fn foretold(
     style: &Style,
     (id, width): (&str, usize),
@@ -193,12 +240,13 @@ fn foretold(
     family: &[Stat],
     forecast: &Forecast<'_>,
 ) -> Stopped {
-    let first = forecast.schedule.steps.first().map(|(signal, _)| *signal);
-    let stubborn = first.is_none_or(|signal| {
-        family
-            .iter()
-            .any(|stat| Reception::of(stat.pid, signal) == Reception::Ignores)
-    });
+    let steps = &forecast.schedule.steps;
+    let taken: Option<Vec<usize>> = family
+        .iter()
+        .map(|stat| forecast.signals(stat.pid))
+        .collect();
+    let stubborn = taken.is_none() || steps.is_empty();
+    let sent = taken.map_or(steps.len(), |taken| taken.into_iter().max().unwrap_or(0));
     if !style.json {
         let count = match family.len() {
             1 => "1 process".to_string(),
@@ -211,8 +259,9 @@ fn foretold(
     }
     Stopped {
         processes: family.len(),
-        signals: first
-            .into_iter()
+        signals: steps[..sent]
+            .iter()
+            .map(|(signal, _)| *signal)
             .chain(stubborn.then_some(crate::sys::signal::Signal::KILL))
             .collect(),
         ..Stopped::new(

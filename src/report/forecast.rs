@@ -17,22 +17,40 @@ impl Forecast<'_> {
     /// One process of the family.
     pub fn process(&self, stat: &Stat) -> String {
         let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
-        let fate = match self.schedule.steps.first() {
-            None => "SIGKILL".to_string(),
-            Some((signal, _)) => match Reception::of(stat.pid, *signal) {
-                Reception::Catches | Reception::Obeys => signal.to_string(),
-                Reception::Ignores => {
-                    format!("ignores {signal}, will need SIGKILL {}", self.when())
-                }
+        let steps = self.schedule.steps.as_slice();
+        let ignored = self
+            .signals(stat.pid)
+            .map_or(steps.len(), |taken| taken - 1);
+        let fate = match steps.get(ignored).map(|(signal, _)| *signal) {
+            None => format!("will need SIGKILL {}", self.when()),
+            Some(signal) => match Reception::of(stat.pid, signal) {
                 Reception::Blocks => format!("blocks {signal}, may need SIGKILL {}", self.when()),
                 Reception::Unknown => format!("{signal} (its signal masks may not be read)"),
+                _ if ignored == 0 => signal.to_string(),
+                _ => {
+                    let wait = steps[..ignored].iter().map(|(_, wait)| *wait).sum();
+                    format!("{signal} after {}", humantime::format_duration(wait))
+                }
             },
+        };
+        let fate = match steps.first() {
+            None => "SIGKILL".to_string(),
+            Some((first, _)) if ignored > 0 => format!("ignores {first}, {fate}"),
+            Some(_) => fate,
         };
         let state = match stat.state {
             b'T' | b't' | b'D' | b'Z' => format!(", {}", stat.state_name()),
             _ => String::new(),
         };
         format!("    PID {} ({name}{state}): {fate}", stat.pid)
+    }
+
+    /// How many of the schedule's signals are sent until it takes one. `None`: it ignores them all.
+    pub fn signals(&self, pid: i32) -> Option<usize> {
+        let mut steps = self.schedule.steps.iter();
+        let taken =
+            steps.position(|(signal, _)| Reception::of(pid, *signal) != Reception::Ignores)?;
+        Some(taken + 1)
     }
 
     /// When SIGKILL comes; a deadline is shared by the levels of dependencies.

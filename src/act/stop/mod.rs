@@ -178,11 +178,12 @@ impl Story {
             && stopped.outcome != StopOutcome::NotRunning
         {
             stopped.outcome = StopOutcome::Failed;
-            let before = stopped
-                .detail
-                .take()
-                .map(|detail| format!("{detail}; "))
-                .unwrap_or_default();
+            let before = match stopped.detail.take() {
+                // It is why nothing could be done at all.
+                Some(detail) if detail == trouble => String::new(),
+                Some(detail) => format!("{detail}; "),
+                None => String::new(),
+            };
             stopped.detail = Some(format!(
                 "{before}PID file and record could not be changed: {trouble}"
             ));
