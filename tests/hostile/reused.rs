@@ -47,9 +47,19 @@ struct Innocent {
     child: std::process::Child,
 }
 
+/// Seconds since boot.
+fn uptime() -> f64 {
+    let text = fs::read_to_string("/proc/uptime").expect("/proc/uptime");
+    let first = text.split(' ').next().expect("a number");
+    first.parse().expect("seconds")
+}
+
 impl Innocent {
     fn with_pid(env: &TestEnv, pid: i32, session: bool) -> Innocent {
         assert!(Process::of(pid).is_none(), "{pid} is still taken");
+        // Start times are counted in ticks of 10 ms. Without ns_last_pid no number comes round in one.
+        let since = uptime();
+        await_that("the clock stands still", || uptime() > since + 0.02);
         for _ in 0..1000 {
             fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("ns_last_pid");
             let mut command = Command::new(crate::support::testee());
