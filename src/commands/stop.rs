@@ -7,7 +7,6 @@ use crate::act::port::{self, Judged};
 use crate::act::stop::{self, Options, Targets};
 use crate::config::{Schedule, Service, Takeover};
 use crate::exit_code::ExitCode;
-use crate::family::reception::Reception;
 use crate::observe::{self, Scene};
 use crate::plan::{self, StopStep};
 use crate::report::forecast::Forecast;
