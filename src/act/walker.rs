@@ -25,11 +25,14 @@ pub struct Walker {
     asked: RefCell<Vec<(Traces, Answer)>>,
     /// Families whose end is awaited by somebody who will ask.
     hunted: Cell<usize>,
+    /// Changes with the two above.
+    stir: Rc<Watch<()>>,
     last: Cell<Option<(Instant, Duration)>>,
 }
 
-/// How long a walk waits for more to ask.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long a walk waits for more to ask, for each who may: a thousand need longer to end than a few.
+const GATHER: Duration = Duration::from_millis(2);
+const GATHER_BOUNDS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(150));
 /// After a walk, so many times its cost passes before the next, while others may still ask.
 const SHARE: u32 = 3;
 
@@ -39,6 +42,7 @@ pub struct Hunter(Rc<Walker>);
 impl Drop for Hunter {
     fn drop(&mut self) {
         self.0.hunted.set(self.0.hunted.get() - 1);
+        self.0.stir.change(|()| ());
     }
 }
 
@@ -49,6 +53,7 @@ impl Walker {
             folder,
             asked: RefCell::default(),
             hunted: Cell::new(0),
+            stir: Watch::new(()),
             last: Cell::new(None),
         })
     }
@@ -57,6 +62,7 @@ impl Walker {
     pub async fn family(self: &Rc<Self>, traces: Traces) -> Result<Vec<Stat>, String> {
         let answer: Answer = Watch::new(None);
         self.asked.borrow_mut().push((traces, answer.clone()));
+        self.stir.change(|()| ());
         if self.asked.borrow().len() == 1 {
             let walker = self.clone();
             reactor::spawn(async move {
@@ -78,14 +84,16 @@ impl Walker {
 
     /// Until everybody has asked who will, or it is time.
     async fn gather(&self) {
-        let until = Instant::now() + GATHER;
+        let patience = (GATHER * self.hunted.get() as u32).clamp(GATHER_BOUNDS.0, GATHER_BOUNDS.1);
+        let until = Instant::now() + patience;
         let until = self
             .last
             .get()
             .map_or(until, |(end, cost)| until.max(end + cost * SHARE));
-        while self.asked.borrow().len() < self.hunted.get() && Instant::now() < until {
-            reactor::sleep_until(until.min(Instant::now() + Duration::from_millis(1))).await;
-        }
+        let all = self
+            .stir
+            .until(|()| (self.asked.borrow().len() >= self.hunted.get()).then_some(()));
+        reactor::by(until, all).await;
     }
 
     fn walk(&self) {
