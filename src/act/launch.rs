@@ -175,6 +175,10 @@ fn exec_failure(attempt: &Attempt<'_>, stage: Stage, why: &str) -> String {
     let subject = match stage {
         Stage::User => format!(" ({})", attempt.service.user.as_deref().unwrap_or_default()),
         Stage::Cwd => format!(" ({})", attempt.environment.cwd.display()),
+        // The file was found: the kernel misses what is to run it.
+        Stage::Exec if why.starts_with("No such file") => {
+            " (the interpreter that its first line names, or its loader, is missing)".to_string()
+        }
         _ => String::new(),
     };
     format!("it could not {}{subject}: {why}", stage.doing())

@@ -245,6 +245,16 @@ impl Awaited<'_> {
         family
     }
 
+    /// The orphans that the subreaper flag has brought us so far, where no other service was started
+    /// that could have left them: once we are gone, nothing may tell whose they are.
+    pub fn strays(&self) -> Vec<Identity> {
+        let alone = self.act.launched.borrow().len() == 1;
+        match self.is_child && alone {
+            true => self.orphans().iter().map(Stat::identity).collect(),
+            false => Vec::new(),
+        }
+    }
+
     fn orphans(&self) -> Vec<Stat> {
         let Ok(me) = proc::stat(self.act.me.pid) else {
             return Vec::new();

@@ -112,13 +112,22 @@ impl Program {
                 && same_script(&theirs, &script(&self.argv), cwd)
                 && same_cwd()?);
         }
-        // A shim: a shell script that execs the real one of the same name with the same arguments.
+        // A shim: a shell script that execs the real one of the same name. That an interpreter runs the
+        // same script shows it, of all else only the same arguments.
         if self.shell_script {
             let named = |word: &OsString| {
                 Path::new(word).file_name() == Path::new(&self.words[0]).file_name()
             };
             let at = argv.iter().take(2).position(named);
-            return Ok(at.is_some_and(|at| argv[at + 1..] == self.words[1..]) && same_cwd()?);
+            let is_same = |at: usize| {
+                let theirs = match at == 0 && is_interpreter(Path::new(&self.words[0])) {
+                    true => script(&argv),
+                    false => None,
+                };
+                argv[at + 1..] == self.words[1..]
+                    || theirs.is_some() && same_script(&theirs, &script(&self.words), cwd)
+            };
+            return Ok(at.is_some_and(is_same) && same_cwd()?);
         }
         Ok(false)
     }

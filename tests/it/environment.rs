@@ -141,6 +141,18 @@ fn what_is_not_executable_fails_with_a_reason() {
 }
 
 #[test]
+fn a_missing_interpreter_is_told() {
+    let env = TestEnv::new();
+    env.write("serve", "#!/no/such/interpreter\n");
+    chmod(&env.path("serve"), 0o755);
+    env.table(&[env.service("web").exec(&["./serve"])]);
+    let output = env.run(&["--json", "start"]).expect(1);
+    let detail = output.service("web")["detail"].to_string();
+    assert!(detail.contains("interpreter"), "{output}");
+    assert!(!env.has_pid_file("web"));
+}
+
+#[test]
 fn prepare_runs_to_its_end_before_the_command_and_into_the_log() {
     let env = TestEnv::new();
     let key = "prepare = 'echo preparing $PIDCTL_SERVICE; sleep 0.3; echo prepared >> order'";

@@ -51,6 +51,8 @@ families! {
     who_double_forked_and_closed_its_descriptors: "stopped" ["child=double-fork,setsid,close-fds"];
     who_left_the_session_but_wiped_and_closed_everything:
         "stopped" ["child=setsid,wipe-env,null-fds"];
+    who_shed_every_trace_while_its_start_was_awaited:
+        "stopped" ["child=double-fork,setsid,wipe-env,null-fds"];
     a_stopped_process: "stopped" ["stop"];
     a_stopped_child: "stopped" ["child=stop"];
     a_stopped_child_that_is_stubborn_too: "killed" ["child=stop,setsid,ignore=TERM"];
@@ -164,5 +166,15 @@ fn processes_counts_the_whole_family() {
     env.table(&[env.service("web").does(words)]);
     env.up();
     assert_eq!(env.ok(&["--json", "stop"]).service("web")["processes"], 5);
+    env.assert_nobody_left();
+}
+
+#[test]
+fn a_start_that_fails_leaves_nobody_who_shed_every_trace() {
+    let env = TestEnv::new();
+    let words = "child=double-fork,setsid,wipe-env,null-fds exit=3";
+    let web = env.service("web").does(words).key("start_attempts = 1");
+    env.table(&[web]);
+    env.run(&["start"]).expect(1);
     env.assert_nobody_left();
 }

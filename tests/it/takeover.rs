@@ -304,3 +304,47 @@ http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.BaseHTTPRequ
     assert_eq!(env.ok(&["--json", "start"]).outcome(&id), "started");
     assert!(copy.has_ended());
 }
+
+/// pyenv, rbenv and the like put a script in front of the real program.
+#[test]
+fn behind_a_shim_the_script_tells_a_copy_from_a_stranger() {
+    let python = Path::new("/usr/bin/python3");
+    if !python.exists() {
+        return eprintln!("skipped: no {}", python.display());
+    }
+    let env = TestEnv::new();
+    let port = env.free_port();
+    env.write("shims/python3", "#!/bin/sh\nexec /usr/bin/python3 \"$@\"\n");
+    crate::support::chmod(&env.path("shims/python3"), 0o755);
+    let script = "import http.server, sys
+http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.BaseHTTPRequestHandler).serve_forever()
+";
+    env.write("app.py", script);
+    env.write("other.py", script);
+    let number = port.to_string();
+    let web = env
+        .service("web")
+        .port(port)
+        .shell(&format!("python3 app.py {number}"));
+    let id = web.id();
+    let path = format!("env = {{ PATH = '{}:/usr/bin:/bin' }}", env.at("shims"));
+    env.table(&[web.key(path)]);
+    let run = |file: &str| {
+        let call = env.program(Path::new("/usr/bin/setsid"));
+        let call = call
+            .args(&["/usr/bin/python3", file, &number, "--by-hand"])
+            .cwd(env.dir());
+        let call = call.spawn();
+        crate::support::await_that("it does not listen", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        call
+    };
+    let mut other = run("other.py");
+    env.run(&["start"]).expect(1);
+    assert!(!other.has_ended(), "another script was ended");
+    drop(other);
+    let mut copy = run("app.py");
+    assert_eq!(env.ok(&["--json", "start"]).outcome(&id), "started");
+    assert!(copy.has_ended());
+}

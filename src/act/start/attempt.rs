@@ -246,7 +246,7 @@ impl Story {
             };
             let why = match verdict {
                 Verdict::Ready => {
-                    if !self.settle(&instance, leader, &[]).await {
+                    if !self.settle(&instance, leader, &awaited.strays()).await {
                         return self.cancelled(attempt_number);
                     }
                     self.act.event(
@@ -341,9 +341,11 @@ impl Story {
     /// Ends an attempt that came to nothing, with all that it started.
     pub(super) async fn undo(&self, awaited: &Awaited<'_>) -> Result<(), String> {
         let instance = awaited.instance;
+        let mut traces = awaited.traces();
+        traces.known.extend(awaited.strays());
         let caught = self
             .hunt(
-                awaited.traces(),
+                traces,
                 Vec::new(),
                 Some(instance.leader.identity()),
                 true,

@@ -215,13 +215,15 @@ pub(in crate::act) async fn settle(
         if entry.starter.as_ref() == Some(&me) {
             entry.starter = None;
         }
-        if leader.pid != old {
-            instance.leader = Claim::new(leader, &shared.place);
-            instance.followed = true;
+        if !family.is_empty() {
             instance.members = family
                 .iter()
                 .map(|member| (member.pid, member.start_time))
                 .collect();
+        }
+        if leader.pid != old {
+            instance.leader = Claim::new(leader, &shared.place);
+            instance.followed = true;
             pidfile::write(transaction.folder, &id, leader.pid)?;
         }
         Ok::<bool, std::io::Error>(true)
