@@ -1,7 +1,7 @@
 //! What is to be done about what is there: pure decisions, which `start` and `stop` carry out and
 //! `--dry-run` prints.
 
-use crate::observe::{Found, Observation};
+use crate::observe::{self, Found, Observation};
 use crate::state::pidfile::PidFile;
 use crate::state::record::{Instance, Phase};
 use crate::sys::proc::{Identity, Stat};
@@ -46,49 +46,40 @@ pub enum StopStep {
 }
 
 pub fn start(observation: Observation) -> StartStep {
-    if let Found::Elsewhere(table) = &observation.found {
-        let table = table.display();
-        return StartStep::Fail(format!(
-            "its id is recorded for another table: {table}; stop it there first"
-        ));
-    }
-    if observation.stopper_at_work {
-        return StartStep::AwaitStop;
-    }
-    let instance = observation
-        .entry
-        .as_ref()
-        .and_then(|entry| entry.instance.as_ref());
+    let Observation {
+        found,
+        pid_file,
+        entry,
+        starter_at_work,
+        stopper_at_work,
+    } = observation;
+    let instance = entry.as_ref().and_then(|entry| entry.instance.as_ref());
     let frozen = instance.is_some_and(|instance| instance.frozen);
-    let half_stopped = observation
-        .entry
-        .as_ref()
-        .is_some_and(|entry| entry.stopper.is_some());
+    let half_stopped = entry.as_ref().is_some_and(|entry| entry.stopper.is_some());
     let preparing = instance.is_some_and(|instance| instance.phase == Phase::Preparing);
-    match observation.found {
+    match found {
+        Found::Elsewhere(table) => {
+            let why = observe::elsewhere(&table);
+            StartStep::Fail(format!("{why}; stop it there first"))
+        }
+        _ if stopper_at_work => StartStep::AwaitStop,
         Found::Unknown(why) => StartStep::Fail(why),
-        Found::Elsewhere(_) => StartStep::Fail("it is another table's".to_string()),
         // A stop died after it may have sent its signal, or between freezing the family and killing it:
         // what it began is finished. A start died and its `prepare` lives on: it is not the service.
         Found::Running {
             leader,
             recorded: true,
-        } if (frozen || preparing || half_stopped) && !observation.starter_at_work => {
-            StartStep::Start {
-                leftovers: vec![leader],
-                stale: None,
-            }
-        }
+        } if (frozen || preparing || half_stopped) && !starter_at_work => StartStep::Start {
+            leftovers: vec![leader],
+            stale: None,
+        },
         Found::Running { leader, recorded } => {
-            if observation.starter_at_work
-                || instance.is_some_and(|instance| instance.phase != Phase::Ready)
-            {
+            if starter_at_work || instance.is_some_and(|instance| instance.phase != Phase::Ready) {
                 return StartStep::Join {
                     pid: Some(leader.pid),
                 };
             }
-            let named =
-                matches!(observation.pid_file, PidFile::Pid { pid, .. } if pid == leader.pid);
+            let named = matches!(pid_file, PidFile::Pid { pid, .. } if pid == leader.pid);
             let instance = instance.filter(|_| recorded).cloned().map(Box::new);
             StartStep::AlreadyRunning {
                 leader: leader.identity(),
@@ -96,7 +87,7 @@ pub fn start(observation: Observation) -> StartStep {
                 named,
             }
         }
-        _ if observation.starter_at_work => StartStep::Join { pid: None },
+        _ if starter_at_work => StartStep::Join { pid: None },
         Found::Orphaned(leftovers) => StartStep::Start {
             leftovers,
             stale: None,

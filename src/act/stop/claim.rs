@@ -22,10 +22,7 @@ pub(super) struct Look {
 }
 
 fn look(observation: Observation) -> Look {
-    let instance = observation
-        .entry
-        .as_ref()
-        .and_then(|entry| entry.instance.clone());
+    let instance = observation.instance().cloned();
     let step = match plan::stop(&observation) {
         // What ancestry shows now may be all that ever shows it.
         StopStep::End {

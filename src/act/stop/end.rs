@@ -44,7 +44,7 @@ impl Story {
             traces,
             first,
             leader,
-            schedule: self.schedule(instance.as_ref()),
+            schedule: self.options.schedule(self.service(), instance.as_ref()),
             scope,
             kill_at,
             give_up_at,
