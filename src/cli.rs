@@ -235,7 +235,7 @@ pub enum Command {
     },
     /// Check the table: its errors, and warnings about what it names
     Check,
-    /// Write the services as units of another supervisor
+    /// Write the services as units or a job of another supervisor
     Export {
         #[command(subcommand)]
         to: ExportTo,

@@ -62,8 +62,12 @@ pub enum Found {
 }
 
 impl Observation {
+    /// What is recorded of it; what another table recorded under its id is not this service's.
     pub fn instance(&self) -> Option<&Instance> {
-        self.entry.as_ref()?.instance.as_ref()
+        match self.found {
+            Found::Elsewhere(_) => None,
+            _ => self.entry.as_ref()?.instance.as_deref(),
+        }
     }
 }
 
@@ -152,7 +156,7 @@ impl<'a> Scene<'a> {
             .into_iter()
             .map(|family| {
                 let mut family: Vec<Stat> = family.into_iter().cloned().collect();
-                family.sort_by_key(|stat| (stat.start_time, stat.pid));
+                family.sort_by(|a, b| a.identity().by_birth(&b.identity()));
                 family
             });
         Ok(ids.into_iter().cloned().zip(families).collect())
@@ -323,9 +327,7 @@ pub fn new_leader(family: &[Stat], port: Option<u16>) -> Option<Identity> {
         false
     };
     let oldest = |stats: &mut dyn Iterator<Item = &Stat>| {
-        stats
-            .map(Stat::identity)
-            .min_by_key(|identity| (identity.start_time, identity.pid))
+        stats.map(Stat::identity).min_by(Identity::by_birth)
     };
     oldest(
         &mut family

@@ -6,6 +6,7 @@ use crate::state::pidfile::PidFile;
 use crate::state::record::{Instance, Phase};
 use crate::sys::proc::{Identity, Stat};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// The step of `start` for one service.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub enum StartStep {
     AlreadyRunning {
         leader: Identity,
         /// `None`: only its PID file tells of it.
-        instance: Option<Box<Instance>>,
+        instance: Option<Rc<Instance>>,
         /// Its PID file names it.
         named: bool,
     },
@@ -80,7 +81,7 @@ pub fn start(observation: Observation) -> StartStep {
                 };
             }
             let named = matches!(pid_file, PidFile::Pid { pid, .. } if pid == leader.pid);
-            let instance = instance.filter(|_| recorded).cloned().map(Box::new);
+            let instance = instance.filter(|_| recorded).cloned();
             StartStep::AlreadyRunning {
                 leader: leader.identity(),
                 instance,
@@ -126,6 +127,7 @@ pub fn stop(observation: &Observation) -> StopStep {
 mod tests {
     use super::*;
     use crate::state::record::{Claim, Entry, Log};
+    use std::rc::Rc;
     use std::time::SystemTime;
 
     const LEADER: i32 = 42;
@@ -197,7 +199,7 @@ mod tests {
     /// A record of that phase beside it, and the PID file that goes with it.
     fn recorded(found: Found, phase: Phase) -> Observation {
         let entry = Entry {
-            instance: Some(instance(phase)),
+            instance: Some(instance(phase).into()),
             ..Entry::new("web", "/t".as_ref())
         };
         let written = SystemTime::UNIX_EPOCH;
@@ -256,7 +258,7 @@ mod tests {
 
     fn frozen(entry: &mut Entry) {
         if let Some(instance) = &mut entry.instance {
-            instance.frozen = true;
+            Rc::make_mut(instance).frozen = true;
         }
     }
 

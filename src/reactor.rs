@@ -327,28 +327,31 @@ pub enum Either<A, B> {
     Second(B),
 }
 
-/// Until one of the two is done; the other is dropped. The first is asked first.
-pub async fn race<A, B>(
+/// Until one of the two is done; the other is dropped. The first is asked first. Both are boxed: an
+/// `async fn` would keep what it awaits twice, and a thousand services wait at once.
+pub fn race<A, B>(
     first: impl Future<Output = A>,
     second: impl Future<Output = B>,
-) -> Either<A, B> {
-    let mut first = pin!(first);
-    let mut second = pin!(second);
-    poll_fn(|context| {
+) -> impl Future<Output = Either<A, B>> {
+    let (mut first, mut second) = (Box::pin(first), Box::pin(second));
+    poll_fn(move |context| {
         if let Poll::Ready(value) = first.as_mut().poll(context) {
             return Poll::Ready(Either::First(value));
         }
         second.as_mut().poll(context).map(Either::Second)
     })
-    .await
 }
 
 /// `Some` if it is done by `deadline`.
-pub async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
-    match race(future, sleep_until(deadline)).await {
-        Either::First(value) => Some(value),
-        Either::Second(()) => None,
-    }
+pub fn by<T>(
+    deadline: Instant,
+    future: impl Future<Output = T>,
+) -> impl Future<Output = Option<T>> {
+    let (mut future, mut timer) = (Box::pin(future), Box::pin(sleep_until(deadline)));
+    poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => timer.as_mut().poll(context).map(|()| None),
+    })
 }
 
 /// Something that tasks wait for and others change: a value and whom to wake.

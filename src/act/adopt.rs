@@ -117,10 +117,10 @@ async fn try_adopt(
         entry.starter = None;
         entry.stopper = None;
         entry.failure = None;
-        entry.instance = Some(crate::state::record::Instance {
+        entry.instance = Some(Rc::new(crate::state::record::Instance {
             members,
             ..launch::adopted(&shared, service, &environment, identity)
-        });
+        }));
         Ok((AdoptOutcome::Adopted, identity))
     });
     let done = written.await??;
@@ -216,7 +216,7 @@ impl Candidates<'_> {
         let oldest = stats
             .iter()
             .filter(is_root)
-            .min_by_key(|stat| (stat.start_time, stat.pid));
+            .min_by(|a, b| a.identity().by_birth(&b.identity()));
         let Some(oldest) = oldest else {
             return Err(port::unseen(port, &held));
         };

@@ -121,14 +121,14 @@ pub fn listen(
                     libc::SIGWINCH => {}
                     _ if gathering.replace(true) => {}
                     signal => {
-                        interrupts.change(|seen| {
-                            seen.count += 1;
-                            seen.signal = signal;
-                        });
-                        let gathering = gathering.clone();
+                        let (gathering, interrupts) = (gathering.clone(), interrupts.clone());
                         reactor::spawn(async move {
                             reactor::sleep(TOGETHER).await;
                             gathering.set(false);
+                            interrupts.change(|seen| {
+                                seen.count += 1;
+                                seen.signal = signal;
+                            });
                         });
                     }
                 }

@@ -15,7 +15,7 @@ use crate::sys::proc::{self, Identity};
 use crate::sys::startup::Inherited;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -42,8 +42,8 @@ pub struct Act {
     pub unfinished: Rc<Watch<usize>>,
     /// Launches at once; more would only hold more memory.
     pub launches: Rc<Permits>,
-    /// Services whose start is under way in this command.
-    pub starting: Rc<Watch<HashSet<String>>>,
+    /// Services of the table that this command has run anything for: an orphan may be any one's of them.
+    pub launched: RefCell<BTreeSet<usize>>,
     /// The records as they were at their last change; kept up to date once somebody watches.
     records: Rc<Watch<Rc<Ledger>>>,
     watching: Cell<bool>,
@@ -119,7 +119,7 @@ impl Act {
             flush_asked: Cell::new(false),
             unfinished: Watch::new(0),
             launches: Permits::new(MOST_CHILDREN),
-            starting: Watch::new(HashSet::new()),
+            launched: RefCell::default(),
             records: Watch::new(Rc::default()),
             watching: Cell::new(false),
             reading: RefCell::default(),

@@ -91,7 +91,7 @@ impl Drilled {
 /// What was there before the signal.
 struct Before {
     index: usize,
-    instance: Instance,
+    instance: Rc<Instance>,
     family: Vec<(Stat, Reception)>,
     log_length: u64,
     gauge: Rc<Gauge>,

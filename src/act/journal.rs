@@ -4,7 +4,7 @@
 
 use crate::reactor::{self, Watch};
 use crate::state::folder::Folder;
-use crate::state::ledger::{Ledger, digest};
+use crate::state::ledger::Ledger;
 use crate::sys::spawn::{ExecFailure, Gate, Stage};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -155,11 +155,10 @@ impl Journal {
         // The rest waits for the next transaction.
         self.queue.borrow_mut().splice(0..0, changes.drain(made..));
         ledger.entries.retain(|_, entry| !entry.is_empty());
-        let after = ledger.text()?;
-        if digest(&after) == before {
+        if ledger.digest()? == before {
             return Ok(());
         }
-        Ledger::write(&self.folder, &after)
+        Ledger::write(&self.folder, &ledger.text()?)
             .inspect_err(|_| undo.into_iter().for_each(|undo| undo(&self.folder)))
     }
 

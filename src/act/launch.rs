@@ -138,6 +138,7 @@ impl Newborn {
             .fork(prepared, null, file.as_fd(), &self.act.inherited)
             .map_err(what)?;
         self.act.children.add(leader.pid);
+        self.act.launched.borrow_mut().insert(self.index);
         if let Err(error) = pidfile::write(folder, &id, leader.pid) {
             gate.turn_away(leader.pid);
             return Err(NotRun::Failed(format!("{}: {error}", pidfile::name(&id))));
@@ -162,7 +163,7 @@ impl Newborn {
             executable: self.executable,
             ..made
         };
-        entry.instance = Some(instance.clone());
+        entry.instance = Some(Rc::new(instance.clone()));
         entry.failure = None;
         // Of a stop that died; a living one would have taken our claim.
         entry.stopper = None;

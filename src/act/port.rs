@@ -71,7 +71,7 @@ pub fn judge(act: &Act, service: &Service, port: u16, which: Takeover) -> Result
         let owner = instance::of(&stat, &ledger, &folder, &act.place);
         if let Some(owner) = owner.map_err(unseen)? {
             refusals.push(format!(
-                "{} is {} of {}",
+                "{}, which is service {} of {}",
                 name(&stat),
                 owner.id,
                 owner.table.display()
@@ -148,6 +148,8 @@ pub fn name(stat: &Stat) -> String {
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()
         .join(" ");
+    // A title that a process gave itself is padded to the length of what it overwrote.
+    line.truncate(line.trim_end().len());
     if line.len() > 60 {
         let end = (0..=57)
             .rev()

@@ -144,6 +144,9 @@ impl Awaited<'_> {
                 // It may have stopped answering while it settled.
                 health::until_healthy(async || Box::pin(self.probe(&helper)).await, last).await;
             }
+            while !self.is_child && self.is_at_gate() {
+                reactor::sleep(Duration::from_millis(5)).await;
+            }
         };
         match reactor::race(self.leader_exit(), healthy).await {
             Either::First(exit) => Box::pin(self.follow(exit, last, &helper)).await,
@@ -154,6 +157,21 @@ impl Awaited<'_> {
                     Box::pin(self.follow(exit, last, &helper)).await
                 }
             },
+        }
+    }
+
+    /// Is it a child that a start has left before its exec, and that has not come to its end yet? A busy
+    /// machine lets it wait for that.
+    fn is_at_gate(&self) -> bool {
+        let own = proc::exe_file(self.act.me.pid).ok();
+        let meant = self.instance.executable.as_ref();
+        if meant.is_some_and(|(_, device, inode, _)| own == Some((*device, *inode))) {
+            return false;
+        }
+        match proc::exe_file(self.leader().pid) {
+            Ok(file) => own == Some(file),
+            // A process past its memory has no executable.
+            Err(error) => proc::is_gone(&error),
         }
     }
 
@@ -213,10 +231,9 @@ impl Awaited<'_> {
         let mut family = self.act.walker.family(traces).await.unwrap_or_default();
         // What is older than the command was left by `prepare`.
         let leader = self.leader();
-        let oldest = (leader.start_time, leader.pid);
         family.retain(|stat| {
             stat.identity() != leader
-                && (self.instance.followed || (stat.start_time, stat.pid) > oldest)
+                && (self.instance.followed || stat.identity().by_birth(&leader).is_gt())
         });
         family
     }
@@ -265,17 +282,38 @@ impl Awaited<'_> {
             .service
             .port
             .is_some_and(|port| holders::is_held_by(port, &pids).unwrap_or(false));
-        holds_port || self.act.starting.see(|ids| ids.len() == 1) || self.has_our_program(orphan)
+        holds_port || self.can_be_no_others(orphan)
     }
 
-    fn has_our_program(&self, orphan: &Stat) -> bool {
+    /// Nobody else that this command has started, whether ready, returned from or still awaited, can
+    /// have left it. That there is nobody else says it; without a port, which would tell, also that it
+    /// runs our program and each of them another.
+    fn can_be_no_others(&self, orphan: &Stat) -> bool {
+        let launched = self.act.launched.borrow();
+        let mut others = launched
+            .iter()
+            .filter_map(|&index| self.act.table.services.get(index))
+            .filter(|other| other.id != self.service.id)
+            .peekable();
+        if others.peek().is_none() {
+            return true;
+        }
+        let Ok(file) = proc::exe_file(orphan.pid) else {
+            return false;
+        };
+        let is_another = |other: &Service| {
+            // What `prepare` or a shell script has started may be anything.
+            let environment = Environment::of(other).ok();
+            let program = environment.and_then(|environment| environment.program(other));
+            other.prepare.is_none()
+                && program.is_some_and(|program| !program.is_shell_script() && program.file != file)
+        };
         self.service.port.is_none()
             && self
                 .environment
                 .program(self.service)
-                .is_some_and(|program| {
-                    proc::exe_file(orphan.pid).is_ok_and(|file| file == program.file)
-                })
+                .is_some_and(|program| program.file == file)
+            && others.all(is_another)
     }
 
     fn helper(&self) -> Helper {

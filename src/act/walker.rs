@@ -8,8 +8,10 @@ use crate::reactor::{self, Watch};
 use crate::state::folder::Folder;
 use crate::state::ledger::Ledger;
 use crate::sys::boot::Place;
-use crate::sys::proc::Stat;
+use crate::sys::proc::{Identity, Stat};
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,11 +25,14 @@ pub struct Walker {
     asked: RefCell<Vec<(Traces, Answer)>>,
     /// Families whose end is awaited by somebody who will ask.
     hunted: Cell<usize>,
+    /// Changes with the two above.
+    stir: Rc<Watch<()>>,
     last: Cell<Option<(Instant, Duration)>>,
 }
 
-/// How long a walk waits for more to ask.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long a walk waits for more to ask, for each who may: a thousand need longer to end than a few.
+const GATHER: Duration = Duration::from_millis(2);
+const GATHER_BOUNDS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(150));
 /// After a walk, so many times its cost passes before the next, while others may still ask.
 const SHARE: u32 = 3;
 
@@ -37,6 +42,7 @@ pub struct Hunter(Rc<Walker>);
 impl Drop for Hunter {
     fn drop(&mut self) {
         self.0.hunted.set(self.0.hunted.get() - 1);
+        self.0.stir.change(|()| ());
     }
 }
 
@@ -47,6 +53,7 @@ impl Walker {
             folder,
             asked: RefCell::default(),
             hunted: Cell::new(0),
+            stir: Watch::new(()),
             last: Cell::new(None),
         })
     }
@@ -55,6 +62,7 @@ impl Walker {
     pub async fn family(self: &Rc<Self>, traces: Traces) -> Result<Vec<Stat>, String> {
         let answer: Answer = Watch::new(None);
         self.asked.borrow_mut().push((traces, answer.clone()));
+        self.stir.change(|()| ());
         if self.asked.borrow().len() == 1 {
             let walker = self.clone();
             reactor::spawn(async move {
@@ -76,23 +84,29 @@ impl Walker {
 
     /// Until everybody has asked who will, or it is time.
     async fn gather(&self) {
-        let until = Instant::now() + GATHER;
+        let patience = (GATHER * self.hunted.get() as u32).clamp(GATHER_BOUNDS.0, GATHER_BOUNDS.1);
+        let until = Instant::now() + patience;
         let until = self
             .last
             .get()
             .map_or(until, |(end, cost)| until.max(end + cost * SHARE));
-        while self.asked.borrow().len() < self.hunted.get() && Instant::now() < until {
-            reactor::sleep_until(until.min(Instant::now() + Duration::from_millis(1))).await;
-        }
+        let all = self
+            .stir
+            .until(|()| (self.asked.borrow().len() >= self.hunted.get()).then_some(()));
+        reactor::by(until, all).await;
     }
 
     fn walk(&self) {
         let began = Instant::now();
         let asked = self.asked.take();
         let mut traces: Vec<Traces> = asked.iter().map(|(traces, _)| traces.clone()).collect();
-        traces.extend(self.others(&traces));
-        let census = Census::take(&Interest::of(&traces))
-            .map_err(|error| format!("/proc cannot be read: {error}"));
+        let others = self.others(&traces).map(|others| traces.extend(others));
+        let census = others
+            .map_err(|error| format!("the records of others cannot be read: {error}"))
+            .and_then(|()| {
+                Census::take(&Interest::of(&traces))
+                    .map_err(|error| format!("/proc cannot be read: {error}"))
+            });
         let folder = self
             .folder
             .as_ref()
@@ -110,32 +124,28 @@ impl Walker {
         self.last.set(Some((Instant::now(), began.elapsed())));
     }
 
-    /// The recorded instances that nobody asked for: what is theirs is nobody else's.
-    fn others(&self, asked: &[Traces]) -> Vec<Traces> {
-        let Some(ledger) = self
-            .folder
-            .as_ref()
-            .and_then(|folder| Ledger::read(folder).ok())
-        else {
-            return Vec::new();
+    /// The recorded instances that nobody asked for: what is theirs is nobody else's. Where they cannot
+    /// be read, nobody can be told from them.
+    fn others(&self, asked: &[Traces]) -> io::Result<Vec<Traces>> {
+        let Some(folder) = &self.folder else {
+            return Ok(Vec::new());
         };
-        let known: std::collections::HashSet<_> = asked
+        let known: HashSet<Identity> = asked
             .iter()
             .flat_map(|traces| traces.known.iter().copied())
             .collect();
-        let tokens: std::collections::HashSet<_> = asked
+        let tokens: HashSet<&str> = asked
             .iter()
             .filter_map(|traces| traces.token.as_deref())
             .collect();
-        ledger
-            .entries
-            .values()
-            .filter_map(|entry| entry.instance.as_ref())
-            .filter(|instance| {
+        let mut others = Vec::new();
+        Ledger::visit(folder, |entry| {
+            let other = entry.instance.filter(|instance| {
                 !tokens.contains(instance.token.as_str())
                     && !known.contains(&instance.leader.identity())
-            })
-            .map(|instance| Traces::of(instance, &self.place))
-            .collect()
+            });
+            others.extend(other.map(|instance| Traces::of(&instance, &self.place)));
+        })?;
+        Ok(others)
     }
 }

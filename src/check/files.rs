@@ -38,7 +38,7 @@ pub fn look_at_table(table: &Table, findings: &mut Findings) {
                     true => "as root, start will refuse it",
                     false => "others can change what is logged there",
                 };
-                format!("{path}: {why}; {consequence} (chmod go-w {path}, or chown it)")
+                format!("{path}: {why}; {consequence} ({})", why.remedy(&path))
             })
             .or_else(|| unwritable(&table.logs_dir)),
         Err(_) if table.logs_dir.symlink_metadata().is_err() => cannot_be_made(&table.logs_dir),

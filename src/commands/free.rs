@@ -8,8 +8,9 @@ use crate::act::holder::{Fate, Wish};
 use crate::config::{Table, locate};
 use crate::exit_code::ExitCode;
 use crate::observe::{self, Scene};
+use crate::report::forecast::Forecast;
 use crate::report::live::Display;
-use crate::report::{self, Style, forecast, freed, json};
+use crate::report::{self, Style, freed, json};
 use crate::sys::listeners::Protocol;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -158,7 +159,11 @@ fn foretell(act: &Act, wish: &Wish, story: &Story, port: (u16, Protocol)) {
         }
         family.extend(observe::by_ancestry(holder.stat.identity()));
         for stat in family.iter().filter(|stat| seen.insert(stat.pid)) {
-            report::say(&forecast::process(stat, &schedule));
+            let forecast = Forecast {
+                schedule: &schedule,
+                deadline: None,
+            };
+            report::say(&forecast.process(stat));
         }
     }
 }

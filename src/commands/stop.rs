@@ -3,14 +3,15 @@
 use super::Session;
 use crate::act::context::Act;
 use crate::act::outcome::{StopOutcome, Stopped};
+use crate::act::port::{self, Judged};
 use crate::act::stop::{self, Options, Targets};
-use crate::config::Schedule;
+use crate::config::{Service, Takeover};
 use crate::exit_code::ExitCode;
-use crate::family::reception::Reception;
 use crate::observe::{self, Scene};
 use crate::plan::{self, StopStep};
+use crate::report::forecast::Forecast;
 use crate::report::live::Display;
-use crate::report::{Style, forecast, json, results};
+use crate::report::{Style, json, results};
 use crate::selection;
 use crate::sys::proc::Stat;
 use std::rc::Rc;
@@ -106,6 +107,10 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
     let mut order = selection::with_dependencies(&act.table, &targets.indices);
     order.retain(|index| targets.indices.contains(index));
     order.reverse();
+    let ids = order
+        .iter()
+        .map(|&index| act.table.services[index].id.as_str());
+    let width = results::width(ids.chain(targets.gone.iter().map(String::as_str)));
     let listed = order.into_iter().map(|index| {
         (
             act.table.services[index].id.clone(),
@@ -115,7 +120,7 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
     for (id, service) in listed.chain(targets.gone.iter().map(|id| (id.clone(), None))) {
         let observation = scene.observe(&id, service);
         let schedule = options.schedule(service, observation.instance());
-        let stopped = match plan::stop(&observation) {
+        let mut stopped = match plan::stop(&observation) {
             StopStep::Fail(why) => Stopped::failed(&id, None, why),
             StopStep::NotRunning => Stopped::new(&id, StopOutcome::NotRunning, None),
             StopStep::NotOurs(table) => Stopped {
@@ -131,15 +136,32 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
                     Ok(family) if !family.is_empty() => family,
                     _ => leader.map_or(first, observe::by_ancestry),
                 };
+                let forecast = Forecast {
+                    schedule: &schedule,
+                    deadline: options.deadline,
+                };
                 foretold(
                     style,
-                    &id,
+                    (&id, width),
                     leader.map(|leader| leader.pid),
                     &family,
-                    &schedule,
+                    &forecast,
                 )
             }
         };
+        if stopped.processes == 0
+            && stopped.outcome != StopOutcome::Failed
+            && let Some(service) = service
+        {
+            let forecast = Forecast {
+                schedule: &schedule,
+                deadline: options.deadline,
+            };
+            let which = options.takeover.unwrap_or(service.takeover);
+            if let Some(stray) = foretold_on_port(act, style, (service, width), which, &forecast) {
+                stopped = stray;
+            }
+        }
         if !style.json && stopped.processes == 0 {
             let word = match stopped.outcome {
                 StopOutcome::Failed => "would fail: ",
@@ -147,7 +169,7 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
                 _ => "not running",
             };
             crate::report::say(&format!(
-                "{id}  {word}{}",
+                "{id:width$}  {word}{}",
                 stopped.detail.clone().unwrap_or_default()
             ));
         }
@@ -161,32 +183,68 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
     ExitCode::of_stops(&foreseen)
 }
 
+/// The holder of the port of a service that does not run, where it would be stopped too.
+fn foretold_on_port(
+    act: &Act,
+    style: &Style,
+    (service, width): (&Service, usize),
+    which: Takeover,
+    forecast: &Forecast<'_>,
+) -> Option<Stopped> {
+    let port = service.port?;
+    let (roots, named) = match port::judge(act, service, port, which) {
+        Ok(Judged::Free) => return None,
+        Err(why) | Ok(Judged::Refused(why) | Judged::Unseen(why)) => {
+            crate::report::warn(&format!("{}: {why}", service.id));
+            return None;
+        }
+        Ok(Judged::Stoppable { roots, named }) => (roots, named),
+    };
+    let family: Vec<Stat> = roots
+        .iter()
+        .flat_map(|root| observe::by_ancestry(root.identity()))
+        .collect();
+    let pid = roots.first().map(|root| root.pid);
+    let stray = foretold(style, (&service.id, width), pid, &family, forecast);
+    let why = format!("port {port} is held by {named}: would be stopped too");
+    if !style.json {
+        crate::report::say(&format!("    {why}"));
+    }
+    Some(Stopped {
+        detail: Some(why),
+        ..stray
+    })
+}
+
 fn foretold(
     style: &Style,
-    id: &str,
+    (id, width): (&str, usize),
     pid: Option<i32>,
     family: &[Stat],
-    schedule: &Schedule,
+    forecast: &Forecast<'_>,
 ) -> Stopped {
-    let first = schedule.steps.first().map(|(signal, _)| *signal);
-    let stubborn = first.is_none_or(|signal| {
-        family
-            .iter()
-            .any(|stat| Reception::of(stat.pid, signal) == Reception::Ignores)
-    });
+    let steps = &forecast.schedule.steps;
+    let taken: Option<Vec<usize>> = family
+        .iter()
+        .map(|stat| forecast.signals(stat.pid))
+        .collect();
+    let stubborn = taken.is_none() || steps.is_empty();
+    let sent = taken.map_or(steps.len(), |taken| taken.into_iter().max().unwrap_or(0));
     if !style.json {
-        crate::report::say(&format!(
-            "{id}  would be stopped: {} process(es)",
-            family.len()
-        ));
+        let count = match family.len() {
+            1 => "1 process".to_string(),
+            count => format!("{count} processes"),
+        };
+        crate::report::say(&format!("{id:width$}  would be stopped: {count}"));
         for stat in family {
-            crate::report::say(&forecast::process(stat, schedule));
+            crate::report::say(&forecast.process(stat));
         }
     }
     Stopped {
         processes: family.len(),
-        signals: first
-            .into_iter()
+        signals: steps[..sent]
+            .iter()
+            .map(|(signal, _)| *signal)
             .chain(stubborn.then_some(crate::sys::signal::Signal::KILL))
             .collect(),
         ..Stopped::new(

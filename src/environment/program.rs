@@ -91,6 +91,11 @@ impl Program {
         })
     }
 
+    /// Its process may turn into any other program.
+    pub fn is_shell_script(&self) -> bool {
+        self.shell_script
+    }
+
     /// Does the process run this program? An interpreter or launcher must also run the same script or
     /// module in the same folder. An error: its /proc entries cannot be read.
     pub fn is_run_by(&self, pid: i32, cwd: &Path) -> std::io::Result<bool> {

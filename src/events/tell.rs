@@ -152,12 +152,27 @@ fn words(kind: Option<EventKind>, told: &mut Told) -> String {
         Ready => "ready".to_owned() + &of(", "),
         StartFailed => "start failed".to_owned() + &of(", ") + &status(take("status")),
         Cancelled => "start cancelled".to_owned() + &of(", "),
-        Signal => take("signal").unwrap_or("signal".to_owned()) + " sent" + &of(" to "),
+        Signal => {
+            // They tell processes apart for a program, not for a reader; most signals arrive.
+            take("start_time");
+            let command = take("command").map(|command| format!(" ({command})"));
+            let failed = take("result").filter(|result| result != "sent");
+            take("signal").unwrap_or("signal".to_owned())
+                + " sent"
+                + &of(" to ")
+                + &command.unwrap_or_default()
+                + &status(failed)
+        }
         Escalation => {
             "escalated to ".to_owned() + take("signal").as_deref().unwrap_or("SIGKILL") + &of(", ")
         }
         Exit => pid.unwrap_or("a process".to_owned()) + " ended" + &status(take("status")),
-        Stopped => "stopped".to_owned() + &of(", ") + &status(take("status")),
+        Stopped => {
+            let outcome = take("outcome").unwrap_or("stopped".to_owned());
+            let count = take("processes").filter(|count| count != "1");
+            let count = count.map(|count| format!(", {count} processes"));
+            outcome + &of(", ") + &count.unwrap_or_default() + &status(take("status"))
+        }
         StopFailed => "NOT stopped".to_owned() + &of(", "),
         FoundGone => "found gone".to_owned() + &of(", "),
         StaleRemoved => "stale PID file removed".to_owned() + &of(", "),
@@ -235,6 +250,9 @@ mod tests {
             r#"{"time":"2026-11-20T03:00:11.400Z","event":"port_freed","service":null,"pid":99,"why":"nginx","port":8000}"#,
             r#"{"time":"2026-11-20T03:00:11.500Z","event":"stopped","service":"db","pid":null,"why":"","elapsed_ms":90400}"#,
             r#"{"time":"2026-11-20T03:00:11.600Z","event":"exit","service":"db","pid":7,"why":"","status":"exit 1"}"#,
+            r#"{"event":"signal","service":"db","pid":8,"why":"stop","signal":"SIGTERM","command":"sh","start_time":9,"result":"sent"}"#,
+            r#"{"event":"signal","service":"db","pid":8,"why":"stop","signal":"SIGTERM","command":"sh","start_time":9,"result":"denied"}"#,
+            r#"{"event":"stopped","service":"db","pid":8,"why":"","outcome":"killed","processes":3}"#,
         ];
         assert_eq!(
             words_of(&lines),
@@ -248,6 +266,9 @@ mod tests {
                 "-         port 8000 freed, PID 99: nginx",
                 "db        stopped, took 1m 30s",
                 "db        PID 7 ended (exit 1)",
+                "db        SIGTERM sent to PID 8 (sh): stop",
+                "db        SIGTERM sent to PID 8 (sh) (denied): stop",
+                "db        killed, PID 8, 3 processes",
             ]
         );
     }

@@ -326,7 +326,7 @@ impl RecordedTokens {
             let ledger = folder.and_then(|folder| crate::state::ledger::Ledger::read(&folder).ok());
             let entries = ledger.unwrap_or_default().entries.into_values();
             entries
-                .filter_map(|entry| Some(entry.instance?.token))
+                .filter_map(|entry| Some(entry.instance?.token.clone()))
                 .collect()
         });
         tokens.contains(token)

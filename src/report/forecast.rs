@@ -4,32 +4,65 @@ use crate::config::Schedule;
 use crate::family::reception::Reception;
 use crate::plan::StartStep;
 use crate::sys::proc::Stat;
+use std::time::Duration;
 
-/// One process of a family in a forecast of `stop`.
-pub fn process(stat: &Stat, schedule: &Schedule) -> String {
-    let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
-    let wait = schedule.total();
-    let first = schedule.steps.first().map(|(signal, _)| *signal);
-    let fate = match first {
-        None => "SIGKILL".to_string(),
-        Some(signal) => match Reception::of(stat.pid, signal) {
-            Reception::Catches | Reception::Obeys => signal.to_string(),
-            Reception::Ignores => format!(
-                "ignores {signal}, will need SIGKILL after {}",
-                humantime::format_duration(wait)
-            ),
-            Reception::Blocks => format!(
-                "blocks {signal}, may need SIGKILL after {}",
-                humantime::format_duration(wait)
-            ),
-            Reception::Unknown => format!("{signal} (its signal masks may not be read)"),
-        },
-    };
-    let state = match stat.state {
-        b'T' | b't' | b'D' | b'Z' => format!(", {}", stat.state_name()),
-        _ => String::new(),
-    };
-    format!("    PID {} ({name}{state}): {fate}", stat.pid)
+/// How a family would be stopped.
+pub struct Forecast<'a> {
+    pub schedule: &'a Schedule,
+    /// The whole command ends within this.
+    pub deadline: Option<Duration>,
+}
+
+impl Forecast<'_> {
+    /// One process of the family.
+    pub fn process(&self, stat: &Stat) -> String {
+        let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
+        let steps = self.schedule.steps.as_slice();
+        let ignored = self
+            .signals(stat.pid)
+            .map_or(steps.len(), |taken| taken - 1);
+        let fate = match steps.get(ignored).map(|(signal, _)| *signal) {
+            None => format!("will need SIGKILL {}", self.when()),
+            Some(signal) => match Reception::of(stat.pid, signal) {
+                Reception::Blocks => format!("blocks {signal}, may need SIGKILL {}", self.when()),
+                Reception::Unknown => format!("{signal} (its signal masks may not be read)"),
+                _ if ignored == 0 => signal.to_string(),
+                _ => {
+                    let wait = steps[..ignored].iter().map(|(_, wait)| *wait).sum();
+                    format!("{signal} after {}", humantime::format_duration(wait))
+                }
+            },
+        };
+        let fate = match steps.first() {
+            None => "SIGKILL".to_string(),
+            Some((first, _)) if ignored > 0 => format!("ignores {first}, {fate}"),
+            Some(_) => fate,
+        };
+        let state = match stat.state {
+            b'T' | b't' | b'D' | b'Z' => format!(", {}", stat.state_name()),
+            _ => String::new(),
+        };
+        format!("    PID {} ({name}{state}): {fate}", stat.pid)
+    }
+
+    /// How many of the schedule's signals are sent until it takes one. `None`: it ignores them all.
+    pub fn signals(&self, pid: i32) -> Option<usize> {
+        let mut steps = self.schedule.steps.iter();
+        let taken =
+            steps.position(|(signal, _)| Reception::of(pid, *signal) != Reception::Ignores)?;
+        Some(taken + 1)
+    }
+
+    /// When SIGKILL comes; a deadline is shared by the levels of dependencies.
+    fn when(&self) -> String {
+        let wait = self.schedule.total();
+        match self.deadline {
+            Some(deadline) if deadline <= wait => {
+                format!("within {}", humantime::format_duration(deadline))
+            }
+            _ => format!("after {}", humantime::format_duration(wait)),
+        }
+    }
 }
 
 /// One service in a forecast of `start`.

@@ -48,6 +48,16 @@ pub enum HealthWord {
     None,
 }
 
+impl HealthWord {
+    fn word(self) -> &'static str {
+        match self {
+            HealthWord::Ok => "ok",
+            HealthWord::Failing => "failing",
+            HealthWord::None => "-",
+        }
+    }
+}
+
 /// One service as `status` tells it; the JSON's keys.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
@@ -72,7 +82,7 @@ pub struct Row {
 
 /// The table as text. Columns are as wide as their widest cell.
 pub fn table(style: &Style, rows: &[Row]) -> String {
-    const HEAD: [&str; 8] = [
+    const HEAD: [&str; 9] = [
         "ID",
         "STATE",
         "PID",
@@ -80,10 +90,11 @@ pub fn table(style: &Style, rows: &[Row]) -> String {
         "MEMORY",
         "PROCS",
         "PORT",
+        "HEALTH",
         "DESCRIPTION",
     ];
     let dash = || "-".to_string();
-    let cells: Vec<[String; 8]> = rows
+    let cells: Vec<[String; 9]> = rows
         .iter()
         .map(|row| {
             [
@@ -94,6 +105,7 @@ pub fn table(style: &Style, rows: &[Row]) -> String {
                 row.memory_bytes.map_or_else(dash, memory),
                 row.processes.map_or_else(dash, |count| count.to_string()),
                 row.port.map_or_else(dash, |port| port.to_string()),
+                row.health.word().to_string(),
                 crate::logs::sanitize::sanitize(row.description.as_bytes()),
             ]
         })
@@ -106,9 +118,9 @@ pub fn table(style: &Style, rows: &[Row]) -> String {
             .max()
             .unwrap_or(0)
     };
-    let widths: [usize; 8] = std::array::from_fn(width);
+    let widths: [usize; 9] = std::array::from_fn(width);
     let mut text = String::new();
-    let render = |cells: &[String; 8], state: Option<State>| {
+    let render = |cells: &[String; 9], state: Option<State>| {
         let mut line = String::new();
         for (column, cell) in cells.iter().enumerate() {
             let fill = " ".repeat(widths[column].saturating_sub(cell.chars().count()));

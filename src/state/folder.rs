@@ -91,8 +91,9 @@ impl Refused {
         match self {
             Refused::Missing => format!("{path} does not exist"),
             Refused::Untrusted(why) => {
+                let remedy = why.remedy(&path);
                 format!(
-                    "{path} is refused: {why}; only you and root may be able to write it (chmod go-w {path})"
+                    "{path} is refused: {why}; only you and root may be able to write it ({remedy})"
                 )
             }
             Refused::Unreadable(error) => format!("{path} cannot be opened: {error}"),

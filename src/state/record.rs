@@ -6,6 +6,7 @@ use crate::sys::proc::Identity;
 use crate::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// One id: its instance, and who is starting or stopping it.
@@ -15,7 +16,7 @@ pub struct Entry {
     /// The canonical path of the table it was made from.
     pub table: PathBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance: Option<Instance>,
+    pub instance: Option<Rc<Instance>>,
     /// The command that is starting it. A `stop` takes it away: that start is cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starter: Option<Claim>,

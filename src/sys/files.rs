@@ -53,6 +53,16 @@ pub enum Untrusted {
     Mode(u32),
 }
 
+impl Untrusted {
+    /// How to mend it.
+    pub fn remedy(&self, path: impl fmt::Display) -> String {
+        match self {
+            Untrusted::Owner(_) => format!("run pidctl as that user, or chown {path}"),
+            Untrusted::Mode(_) => format!("chmod go-w {path}"),
+        }
+    }
+}
+
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

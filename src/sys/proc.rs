@@ -15,6 +15,21 @@ pub struct Identity {
     pub start_time: u64,
 }
 
+impl Identity {
+    /// The order of birth. Within one tick the numbers tell it, which begin anew after the last.
+    pub fn by_birth(&self, other: &Identity) -> std::cmp::Ordering {
+        /// More are not forked in one tick, and no kernel has fewer than twice as many.
+        const WRAPPED: u32 = 1 << 14;
+        let by_number = self.pid.cmp(&other.pid);
+        self.start_time
+            .cmp(&other.start_time)
+            .then(match self.pid.abs_diff(other.pid) > WRAPPED {
+                true => by_number.reverse(),
+                false => by_number,
+            })
+    }
+}
+
 /// What pidctl reads of /proc/PID/stat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -342,6 +357,20 @@ mod tests {
     use super::*;
 
     const TAIL: &str = " 1 20 20 34817 20 4194304 100 0 0 0 1 2 0 0 20 0 3 0 98765 1000 250 18446744073709551615 1 1";
+
+    #[test]
+    fn birth_is_told_by_ticks_then_by_numbers_that_begin_anew() {
+        let born = |start_time, pid| Identity { pid, start_time };
+        for (elder, younger) in [
+            (born(7, 900), born(8, 300)),
+            (born(7, 900), born(7, 901)),
+            (born(7, 32765), born(7, 301)),
+            (born(7, 4_194_300), born(7, 310)),
+        ] {
+            assert!(elder.by_birth(&younger).is_lt(), "{elder:?} {younger:?}");
+            assert!(younger.by_birth(&elder).is_gt(), "{elder:?} {younger:?}");
+        }
+    }
 
     #[test]
     fn comm_may_hold_anything() {

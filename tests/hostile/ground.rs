@@ -257,7 +257,7 @@ pub fn number(variable: &str, otherwise: usize) -> usize {
 }
 
 /// How many points the short form takes.
-const SHORT: usize = 6;
+const SHORT: usize = 4;
 
 /// Strikes at every call in turn (`PIDCTL_EVERY=1`), else at a few. `strike` gives whether the
 /// command came so far and whether it was hit; the result is how many were.

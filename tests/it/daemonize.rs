@@ -1,6 +1,6 @@
 //! Commands that go to the background by themselves are followed.
 
-use crate::support::{TestEnv, await_that};
+use crate::support::{Member, TestEnv, await_that};
 
 fn followed(words: &str, declared: bool) {
     let env = TestEnv::new();
@@ -156,5 +156,36 @@ fn a_daemon_that_ignores_the_signal_is_killed_with_its_workers() {
     env.table(&[web.key("daemonizes = true\nstop_timeout = '500ms'")]);
     env.up();
     assert_eq!(env.ok(&["--json", "stop"]).outcome(&id), "killed");
+    env.assert_nobody_left();
+}
+
+/// It has no traces left, and only one start is still under way: that it must be of that one is wrong.
+#[test]
+fn what_another_service_left_in_the_background_is_nobody_elses() {
+    let env = TestEnv::new();
+    let traceless = "daemonize wipe-env null-fds";
+    let fast = env.service("fast").port(env.free_port());
+    let fast = fast.does(&format!("listen {traceless}"));
+    let when = format!("listen daemonize early listen-when={}", env.at("go"));
+    let slow = env.service("slow").port(env.free_port()).does(&when);
+    let (fast_id, slow_id) = (fast.id(), slow.id());
+    env.table(&[fast, slow.key("daemonizes = true")]);
+    let start = env.pidctl(&["--json", "start", "--no-wait"]).spawn();
+    let parent = start.process().pid;
+    let is_stray = |one: &Member| one.service == fast_id && one.process.parent() == parent;
+    await_that("it is not in the background", || {
+        env.members().iter().any(is_stray)
+    });
+    let stray = env.members().into_iter().find(is_stray);
+    let stray = stray.expect("it has ended").process;
+    env.write("go", "");
+    let output = start.finish().expect(0);
+    assert_eq!(output.outcome(&fast_id), "started", "{output}");
+    assert_eq!(output.outcome(&slow_id), "started", "{output}");
+    let stop = env.ok(&["--json", "stop", "--takeover", "never", &slow_id]);
+    assert_eq!(stop.service(&slow_id)["processes"], 1, "{stop}");
+    assert!(stray.is_alive(), "{stop}");
+    stray.kill();
+    await_that("it is alive", || !stray.is_alive());
     env.assert_nobody_left();
 }

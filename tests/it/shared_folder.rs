@@ -67,6 +67,10 @@ fn two_tables_may_share_a_folder_of_pid_files() {
     assert_eq!(refused.outcome("web"), "failed");
     assert_eq!(refused.outcome("b"), "started");
     assert_eq!(env.pid("web"), web);
+    let status = two(&["status"]).expect(3);
+    assert_eq!(status.state("web"), "stopped", "{status}");
+    let changed = &status.service("web")["changed"];
+    assert!(changed.as_array().unwrap().is_empty(), "{status}");
     let stop = two(&["stop"]);
     assert!(
         web.is_alive(),

@@ -238,6 +238,41 @@ fn dry_run_forecasts_and_touches_nothing() {
 }
 
 #[test]
+fn dry_run_foresees_how_far_a_schedule_goes() {
+    let env = TestEnv::new();
+    let web = env.service("web").does("ignore=INT");
+    env.table(&[web.key("stop_schedule = 'INT/10ms/TERM/5s/QUIT/5s'")]);
+    env.up();
+    let foreseen = env.ok(&["--json", "stop", "--dry-run"]);
+    let stopped = env.ok(&["--json", "stop"]);
+    for output in [&foreseen, &stopped] {
+        assert_eq!(output.outcome("web"), "stopped", "{output}");
+        let signals = serde_json::json!(["SIGINT", "SIGTERM"]);
+        assert_eq!(output.service("web")["signals"], signals, "{output}");
+    }
+}
+
+#[test]
+fn dry_run_foresees_who_is_taken_over_on_the_port() {
+    let env = TestEnv::new();
+    let port = env.free_port();
+    let words = ["listen", &format!("port={port}")];
+    let web = env.service("web").port(port).words(&words);
+    let id = web.id();
+    env.table(&[web]);
+    let stray = env.bystander(&words);
+    let foreseen = env.ok(&["--json", "stop", "--dry-run"]);
+    stray.assert_alive();
+    let stopped = env.ok(&["--json", "stop"]);
+    stray.assert_ended();
+    for output in [&foreseen, &stopped] {
+        assert_eq!(output.outcome(&id), "stopped", "{output}");
+        assert_eq!(output.service(&id)["pid"], stray.process().pid, "{output}");
+        assert_eq!(output.service(&id)["processes"], 1, "{output}");
+    }
+}
+
+#[test]
 fn dry_run_of_what_does_not_run_succeeds() {
     let env = TestEnv::new();
     env.table(&[env.service("web")]);

@@ -23,7 +23,10 @@ fn a_folder_of_pid_files_that_others_may_write_is_refused() {
         let leader = env.pid("web");
         chmod(&env.path("pids"), mode);
         env.run(&["status"]).expect(4);
-        assert_ne!(env.run(&["stop"]).code(), 0);
+        let stop = env.run(&["stop"]);
+        assert_ne!(stop.code(), 0);
+        let said = stop.said();
+        assert_eq!(said.matches("chmod go-w").count(), 1, "{said}");
         assert!(leader.is_alive());
         chmod(&env.path("pids"), 0o755);
         env.ok(&["stop"]);

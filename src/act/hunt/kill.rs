@@ -11,6 +11,7 @@ use crate::sys::proc;
 use crate::sys::signal::Signal;
 use serde_json::json;
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// A process in uninterruptible sleep does not end; longer than this SIGKILL is not awaited.
@@ -154,7 +155,7 @@ impl Chase<'_> {
                         .get_mut(&id)
                         .and_then(|entry| entry.instance.as_mut())
                     {
-                        instance.frozen = true;
+                        Rc::make_mut(instance).frozen = true;
                     }
                 })
                 .await;

@@ -183,12 +183,7 @@ impl Story {
                     return Box::pin(self.already_running(leader, instance, named)).await;
                 }
                 StartStep::Start { leftovers, stale } => {
-                    self.act
-                        .starting
-                        .change(|ids| ids.insert(self.id().to_string()));
-                    let started = Box::pin(self.bring_up(leftovers, stale)).await;
-                    self.act.starting.change(|ids| ids.remove(self.id()));
-                    return started;
+                    return Box::pin(self.bring_up(leftovers, stale)).await;
                 }
             }
             // What was in the way has gone: look again.

@@ -116,7 +116,11 @@ impl Story {
     }
 
     /// Readiness of an instance that nobody is starting any more; never undone. `None`: it ended instead.
-    pub(super) async fn await_joined(&self, instance: Instance, until: Instant) -> Option<Started> {
+    pub(super) async fn await_joined(
+        &self,
+        instance: Rc<Instance>,
+        until: Instant,
+    ) -> Option<Started> {
         let environment = match Environment::of(self.service()) {
             Ok(environment) => environment,
             Err(why) => return Some(self.failed(why, 0)),
@@ -153,7 +157,7 @@ impl Story {
 
     /// A running service whose PID file was removed or names another gets it back; one that only a PID
     /// file proves gets a record.
-    async fn restore(&self, leader: Identity) -> Option<Box<Instance>> {
+    async fn restore(&self, leader: Identity) -> Option<Rc<Instance>> {
         let (shared, index) = (self.act.clone(), self.index);
         let trouble = |why: &dyn std::fmt::Display| {
             self.note(format!("its PID file or record cannot be put right: {why}"));
@@ -167,13 +171,13 @@ impl Story {
             Ok(false) => {}
             Err(error) => trouble(&error),
         }
-        instance.map(Box::new)
+        instance
     }
 
     pub(super) async fn already_running(
         &self,
         leader: Identity,
-        instance: Option<Box<Instance>>,
+        instance: Option<Rc<Instance>>,
         named: bool,
     ) -> Started {
         let service = self.service();
@@ -211,18 +215,18 @@ fn restore(
     index: usize,
     leader: Identity,
     transaction: &mut Transaction<'_>,
-) -> (Option<Instance>, std::io::Result<bool>) {
+) -> (Option<Rc<Instance>>, std::io::Result<bool>) {
     let service = &act.table.services[index];
     let entry = transaction.ledger.entry(&service.id, &act.table.file);
     if entry.instance.is_none()
         && matches!(proc::alive(leader), Ok(Some(_)))
         && let Ok(environment) = Environment::of(service)
     {
-        entry.instance = Some(launch::adopted(act, service, &environment, leader));
+        entry.instance = Some(Rc::new(launch::adopted(act, service, &environment, leader)));
         entry.stopper = None;
     }
     let instance = entry.instance.clone();
-    let is_it = |instance: &Instance| instance.leader.identity() == leader;
+    let is_it = |instance: &Rc<Instance>| instance.leader.identity() == leader;
     let named = matches!(
         pidfile::read(transaction.folder, &service.id),
         pidfile::PidFile::Pid { pid, .. } if pid == leader.pid

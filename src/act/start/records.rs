@@ -210,6 +210,7 @@ pub(in crate::act) async fn settle(
         {
             return Ok(false);
         }
+        let instance = Rc::make_mut(instance);
         instance.phase = Phase::Ready;
         if entry.starter.as_ref() == Some(&me) {
             entry.starter = None;

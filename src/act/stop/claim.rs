@@ -12,7 +12,7 @@ use std::rc::Rc;
 /// What was found of one id, and whether another `stop` is at it already.
 pub(super) struct Look {
     pub(super) step: StopStep,
-    pub(super) instance: Option<Instance>,
+    pub(super) instance: Option<Rc<Instance>>,
     pub(super) pid_file_pid: Option<i32>,
     pub(super) already_stopping: bool,
     /// A start that this stop cancels.
@@ -22,7 +22,8 @@ pub(super) struct Look {
 }
 
 fn look(observation: Observation) -> Look {
-    let instance = observation.instance().cloned();
+    let entry = observation.entry.as_ref();
+    let instance = entry.and_then(|entry| entry.instance.clone());
     let step = match plan::stop(&observation) {
         // What ancestry shows now may be all that ever shows it.
         StopStep::End {
@@ -102,7 +103,7 @@ pub(super) async fn claim(act: &Rc<Act>, targets: &Targets) -> Vec<Look> {
                             .map(|stat| (stat.pid, stat.start_time))
                             .collect();
                         if known.len() > 1 || leader.is_none() {
-                            instance.members = known;
+                            Rc::make_mut(instance).members = known;
                         }
                     }
                 }

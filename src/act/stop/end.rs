@@ -10,13 +10,14 @@ use crate::family::trace::Traces;
 use crate::state::record::Instance;
 use crate::sys::proc::{Identity, Stat};
 use serde_json::json;
+use std::rc::Rc;
 
 impl Story {
     pub(super) async fn end(
         &self,
         leader: Option<Identity>,
         first: Vec<Stat>,
-        instance: &Option<Instance>,
+        instance: &Option<Rc<Instance>>,
         already_signalled: bool,
         pid: Option<i32>,
     ) -> Stopped {
@@ -44,7 +45,7 @@ impl Story {
             traces,
             first,
             leader,
-            schedule: self.options.schedule(self.service(), instance.as_ref()),
+            schedule: self.options.schedule(self.service(), instance.as_deref()),
             scope,
             kill_at,
             give_up_at,

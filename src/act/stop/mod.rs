@@ -102,7 +102,7 @@ pub async fn stop(
             }),
             ticks: boot::ticks_now(),
         };
-        let (ends, told) = (ends.clone(), told.clone());
+        let (ends, told, look) = (ends.clone(), told.clone(), Box::new(look));
         let waits_for: Vec<Rc<Watch<bool>>> = index
             .and_then(|index| dependents.get(&index))
             .into_iter()
@@ -113,7 +113,7 @@ pub async fn stop(
             for end in waits_for {
                 end.until(|ended| ended.then_some(())).await;
             }
-            let mut stopped = story.tell(look).await;
+            let mut stopped = Box::pin(story.tell(look)).await;
             stopped.notes.splice(0..0, story.notes.take());
             told(&stopped);
             if let Some(end) = story.index.and_then(|index| ends.get(&index)) {
@@ -148,7 +148,7 @@ impl Story {
         self.notes.borrow_mut().push(note.into());
     }
 
-    async fn tell(&self, look: Look) -> Stopped {
+    async fn tell(&self, look: Box<Look>) -> Stopped {
         if look.cancelled_start {
             self.note("a start by another command was cancelled");
         }
@@ -168,8 +168,8 @@ impl Story {
             StopStep::NotOurs(table) => return self.not_ours(&table),
             StopStep::RemoveStale(why) => self.remove_stale(why, pid, &look.instance).await,
             StopStep::End { leader, first } => {
-                self.end(leader, first, &look.instance, look.already_stopping, pid)
-                    .await
+                let (instance, already) = (&look.instance, look.already_stopping);
+                Box::pin(self.end(leader, first, instance, already, pid)).await
             }
         };
         if stopped.outcome != StopOutcome::Failed {
@@ -179,11 +179,12 @@ impl Story {
             && stopped.outcome != StopOutcome::NotRunning
         {
             stopped.outcome = StopOutcome::Failed;
-            let before = stopped
-                .detail
-                .take()
-                .map(|detail| format!("{detail}; "))
-                .unwrap_or_default();
+            let before = match stopped.detail.take() {
+                // It is why nothing could be done at all.
+                Some(detail) if detail == trouble => String::new(),
+                Some(detail) => format!("{detail}; "),
+                None => String::new(),
+            };
             stopped.detail = Some(format!(
                 "{before}PID file and record could not be changed: {trouble}"
             ));

@@ -5,13 +5,14 @@ use crate::act::outcome::{StopOutcome, Stopped};
 use crate::events::EventKind;
 use crate::state::pidfile;
 use crate::state::record::Instance;
+use std::rc::Rc;
 
 impl Story {
     pub(super) async fn remove_stale(
         &self,
         why: String,
         pid: Option<i32>,
-        instance: &Option<Instance>,
+        instance: &Option<Rc<Instance>>,
     ) -> Stopped {
         let pids: Vec<i32> = pid.into_iter().collect();
         match self.clean_up(instance, &pids).await {
@@ -32,7 +33,7 @@ impl Story {
     /// Removes PID file and record of what has ended. `pids`: whom the PID file may name.
     pub(super) async fn clean_up(
         &self,
-        instance: &Option<Instance>,
+        instance: &Option<Rc<Instance>>,
         pids: &[i32],
     ) -> Result<(), String> {
         let Ok(journal) = self.act.journal() else {
