@@ -1,7 +1,7 @@
 //! What is there: PID file, record and process read together, once, here. A failure is an answer
 //! (`Unknown`), so that one broken service never hides the others.
 
-use crate::config::{Service, Table};
+use crate::config::{Health, Service, Table};
 use crate::family::census::{self, Census, Interest};
 use crate::family::holders;
 use crate::family::stranger::{Finding, Measure};
@@ -10,7 +10,7 @@ use crate::family::verdict::{self, Verdict};
 use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
 use crate::state::pidfile::{self, PidFile};
-use crate::state::record::Entry;
+use crate::state::record::{Claim, Entry, Instance};
 use crate::sys::boot::Place;
 use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
@@ -59,6 +59,34 @@ pub enum Found {
     /// Its id is recorded for another table, which alone may touch it.
     Elsewhere(PathBuf),
     Unknown(String),
+}
+
+impl Observation {
+    /// What is recorded of it; what another table recorded under its id is not this service's.
+    pub fn instance(&self) -> Option<&Instance> {
+        match self.found {
+            Found::Elsewhere(_) => None,
+            _ => self.entry.as_ref()?.instance.as_deref(),
+        }
+    }
+}
+
+impl Found {
+    /// Who lives of it, as ancestry shows it; no walk but the one that found orphans.
+    pub fn family(&self) -> Vec<Stat> {
+        match self {
+            Found::Running { leader, .. } => by_ancestry(leader.identity()),
+            Found::Orphaned(family) => family.clone(),
+            Found::Stopped | Found::Stale(_) | Found::Elsewhere(_) | Found::Unknown(_) => {
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Why a service whose id another table has recorded is left alone.
+pub fn elsewhere(table: &Path) -> String {
+    format!("its id is recorded for another table: {}", table.display())
 }
 
 impl<'a> Scene<'a> {
@@ -137,7 +165,7 @@ impl<'a> Scene<'a> {
     /// What is there of one id. `service`: its entry in the table, where it has one.
     pub fn observe(&self, id: &str, service: Option<&Service>) -> Observation {
         let entry = self.ledger.entries.get(id).cloned();
-        let at_work = |claim: Option<&crate::state::record::Claim>| {
+        let at_work = |claim: Option<&Claim>| {
             claim.is_some_and(|claim| verdict::is_at_work(claim, self.place))
         };
         let starter_at_work = at_work(entry.as_ref().and_then(|entry| entry.starter.as_ref()));
@@ -275,7 +303,7 @@ pub fn holds_port(service: &Service, process: Identity) -> io::Result<bool> {
 /// May a family that has lost its leader be a command that went to the background? Its health must be
 /// able to tell it from the leavings of a crash.
 pub fn may_be_followed(service: &Service) -> bool {
-    service.daemonizes || service.health != crate::config::Health::None
+    service.daemonizes || service.health != Health::None
 }
 
 /// Whom a family that lost its leader is led by: the oldest holder of the port that descends from no
@@ -285,8 +313,7 @@ pub fn new_leader(family: &[Stat], port: Option<u16>) -> Option<Identity> {
     let holding = port
         .and_then(|port| holders::among(&holders::listeners_on(port).ok()?, &pids).ok())
         .unwrap_or_default();
-    let parents: std::collections::HashMap<i32, i32> =
-        family.iter().map(|stat| (stat.pid, stat.ppid)).collect();
+    let parents: HashMap<i32, i32> = family.iter().map(|stat| (stat.pid, stat.ppid)).collect();
     let descends_from_holder = |pid: i32| {
         let mut seen = 0;
         let mut parent = parents.get(&pid);

@@ -155,8 +155,8 @@ fn standing(scene: &Scene<'_>, service: &Service, pid: Option<i32>) -> Result<St
     match observation.found {
         Found::Unknown(why) => Err(why),
         Found::Elsewhere(table) => Err(format!(
-            "its id is recorded for another table: {}; stop it there first",
-            table.display()
+            "{}; stop it there first",
+            observe::elsewhere(&table)
         )),
         Found::Orphaned(family) => Err(format!(
             "what is left of an earlier start still runs: {} (pidctl start or stop deals with it)",

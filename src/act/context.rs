@@ -242,6 +242,13 @@ impl Act {
             .await;
     }
 
+    /// Until the user has asked us to end.
+    pub async fn interrupted(&self) {
+        self.interrupts
+            .until(|seen| (seen.count > 0).then_some(()))
+            .await;
+    }
+
     pub fn interrupts(&self) -> u32 {
         self.interrupts.see(|seen| seen.count)
     }

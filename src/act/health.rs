@@ -104,7 +104,8 @@ fn is_local(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
-fn seconds(duration: Duration) -> String {
+/// `0.5 s`.
+pub fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
 

@@ -3,6 +3,7 @@
 //! pidctl dies.
 
 use super::context::Act;
+use super::health;
 use super::hunt::{self, Hunt};
 use crate::config::{Command, Schedule, StopScope};
 use crate::environment::{Environment, TOKEN};
@@ -76,8 +77,8 @@ impl Helper {
             Some(Exit::Code(0)) => Ok(()),
             Some(exit) => Err(format!("the health command ended with {exit}")),
             None => Err(format!(
-                "the health command did not end in {} s",
-                timeout.as_secs_f64()
+                "the health command did not end in {}",
+                health::seconds(timeout)
             )),
         }
     }

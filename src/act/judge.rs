@@ -5,7 +5,7 @@ use super::context::Act;
 use super::holder::{Fate, Holder, Wish};
 use super::port;
 use crate::family::{instance, stranger, trace};
-use crate::observe::{self, Found, Scene};
+use crate::observe::{Found, Scene};
 use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
 use crate::sys::boot;
@@ -64,16 +64,11 @@ impl<'a> Judge<'a> {
             let Some(port) = port.filter(|port| ports.contains(port)) else {
                 continue;
             };
-            let family = match self.scene.observe(id, service).found {
-                Found::Running { leader, .. } => observe::by_ancestry(leader.identity()),
-                Found::Orphaned(family) => family,
-                Found::Unknown(why) => {
-                    self.doubtful.insert(port, format!("{id}: {why}"));
-                    continue;
-                }
-                Found::Stopped | Found::Stale(_) | Found::Elsewhere(_) => continue,
-            };
-            for stat in family {
+            let found = self.scene.observe(id, service).found;
+            if let Found::Unknown(why) = &found {
+                self.doubtful.insert(port, format!("{id}: {why}"));
+            }
+            for stat in found.family() {
                 suspects.push(stat.pid);
                 self.services.insert(stat.pid, id.to_string());
             }

@@ -106,20 +106,13 @@ impl Awaited<'_> {
             "it fails",
         );
         let work = reactor::by(until, Box::pin(self.settle(&last)));
-        let unwanted = reactor::race(self.interrupted(), self.cancelled());
+        let unwanted = reactor::race(self.act.interrupted(), self.cancelled());
         match reactor::race(work, unwanted).await {
             Either::First(Some(verdict)) => verdict,
             Either::First(None) => Verdict::TimedOut(last.into_inner()),
             Either::Second(Either::First(())) => Verdict::Interrupted,
             Either::Second(Either::Second(())) => Verdict::Cancelled,
         }
-    }
-
-    async fn interrupted(&self) {
-        self.act
-            .interrupts
-            .until(|seen| (seen.count > 0).then_some(()))
-            .await;
     }
 
     /// Until a `stop` has taken our claim away; never for what we only join.

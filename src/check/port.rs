@@ -7,7 +7,7 @@ use crate::config::{Service, Table};
 use crate::environment::Environment;
 use crate::family::holders::{self, Held};
 use crate::family::instance;
-use crate::observe::{self, Found, Scene};
+use crate::observe::Scene;
 use crate::sys::capability;
 use crate::sys::listeners::{PortSet, Protocol};
 use crate::sys::proc::{self, Stat};
@@ -61,11 +61,7 @@ fn foreign(
     port: u16,
     held: &Held,
 ) -> Option<String> {
-    let family = match scene.observe(&service.id, Some(service)).found {
-        Found::Running { leader, .. } => observe::by_ancestry(leader.identity()),
-        Found::Orphaned(family) => family,
-        _ => Vec::new(),
-    };
+    let family = scene.observe(&service.id, Some(service)).found.family();
     let folder = port::folder_path(act);
     let is_ours = |pid: i32| {
         let of_instance = |stat: Stat| {

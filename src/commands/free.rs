@@ -7,7 +7,7 @@ use crate::act::freed::{FreeOutcome, Freed, Story};
 use crate::act::holder::{Fate, Wish};
 use crate::config::{Table, locate};
 use crate::exit_code::ExitCode;
-use crate::observe::{self, Found, Scene};
+use crate::observe::{self, Scene};
 use crate::report::forecast::Forecast;
 use crate::report::live::Display;
 use crate::report::{self, Style, freed, json};
@@ -155,13 +155,7 @@ fn foretell(act: &Act, wish: &Wish, story: &Story, port: (u16, Protocol)) {
         let mut family = Vec::new();
         if let Fate::Stop(id) = &holder.fate {
             let service = act.table.services.iter().find(|service| service.id == *id);
-            match scene.observe(id, service).found {
-                Found::Running { leader, .. } => {
-                    family = observe::by_ancestry(leader.identity());
-                }
-                Found::Orphaned(left) => family = left,
-                _ => {}
-            }
+            family = scene.observe(id, service).found.family();
         }
         family.extend(observe::by_ancestry(holder.stat.identity()));
         for stat in family.iter().filter(|stat| seen.insert(stat.pid)) {

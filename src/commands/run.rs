@@ -137,11 +137,7 @@ impl Run {
                 false => std::future::pending().await,
             }
         };
-        let interrupted = self
-            .act
-            .interrupts
-            .until(|seen| (seen.count > 0).then_some(()));
-        let asked = reactor::race(interrupted, self.screen.reader_gone());
+        let asked = reactor::race(self.act.interrupted(), self.screen.reader_gone());
         let ended = reactor::race(failure, all_ended);
         let why = match reactor::race(asked, ended).await {
             Either::First(Either::First(())) => {

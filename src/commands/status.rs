@@ -152,15 +152,10 @@ struct Seen {
 impl Seen {
     fn of(scene: &Scene<'_>, id: String, service: Option<&Service>) -> Seen {
         let observation = scene.observe(&id, service);
-        let family = match &observation.found {
-            Found::Running { leader, .. } => observe::by_ancestry(leader.identity()),
-            Found::Orphaned(family) => family.clone(),
-            _ => Vec::new(),
-        };
         Seen {
             id,
+            family: observation.found.family(),
             observation,
-            family,
         }
     }
 
@@ -176,6 +171,7 @@ impl Seen {
         }
         let pids: Vec<i32> = self.family.iter().map(|stat| stat.pid).collect();
         let token = self
+            .observation
             .instance()
             .map(|instance| instance.token.clone())
             .unwrap_or_default();
@@ -185,16 +181,8 @@ impl Seen {
         }))
     }
 
-    fn instance(&self) -> Option<&Instance> {
-        match self.observation.found {
-            // What another table recorded under this id is not this service's.
-            Found::Elsewhere(_) => None,
-            _ => self.observation.entry.as_ref()?.instance.as_deref(),
-        }
-    }
-
     fn row(self, act: &Act, service: Option<&Service>, asked: Option<Result<(), String>>) -> Row {
-        let instance = self.instance();
+        let instance = self.observation.instance();
         let (mut state, pid, detail) = self.state(service, instance, asked.as_ref());
         let mut details: Vec<String> = detail.into_iter().collect();
         if service.is_none() {
@@ -252,10 +240,7 @@ impl Seen {
                 instance.map(|instance| instance.leader.pid),
                 Some(why.clone()),
             ),
-            Found::Elsewhere(table) => {
-                let told = format!("its id is recorded for another table: {}", table.display());
-                (State::Stopped, None, Some(told))
-            }
+            Found::Elsewhere(table) => (State::Stopped, None, Some(observe::elsewhere(table))),
             Found::Stale(why) => (State::Stale, None, Some(why.clone())),
             Found::Stopped if self.observation.starter_at_work => (
                 State::Starting,

@@ -5,7 +5,7 @@ use crate::act::context::Act;
 use crate::act::outcome::{StopOutcome, Stopped};
 use crate::act::port::{self, Judged};
 use crate::act::stop::{self, Options, Targets};
-use crate::config::{Schedule, Service, Takeover};
+use crate::config::{Service, Takeover};
 use crate::exit_code::ExitCode;
 use crate::observe::{self, Scene};
 use crate::plan::{self, StopStep};
@@ -119,28 +119,12 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
     });
     for (id, service) in listed.chain(targets.gone.iter().map(|id| (id.clone(), None))) {
         let observation = scene.observe(&id, service);
-        let instance = observation
-            .entry
-            .as_ref()
-            .and_then(|entry| entry.instance.clone());
-        let mut schedule = match (service, &instance) {
-            (Some(service), _) => service.schedule.clone(),
-            (None, Some(instance)) => instance.schedule(),
-            (None, None) => Schedule { steps: Vec::new() },
-        };
-        if options.force {
-            schedule.steps.clear();
-        } else if let Some(timeout) = options.timeout {
-            schedule = schedule.with_timeout(timeout);
-        }
+        let schedule = options.schedule(service, observation.instance());
         let mut stopped = match plan::stop(&observation) {
             StopStep::Fail(why) => Stopped::failed(&id, None, why),
             StopStep::NotRunning => Stopped::new(&id, StopOutcome::NotRunning, None),
             StopStep::NotOurs(table) => Stopped {
-                detail: Some(format!(
-                    "its id is recorded for another table: {}",
-                    table.display()
-                )),
+                detail: Some(observe::elsewhere(&table)),
                 ..Stopped::new(&id, StopOutcome::NotRunning, None)
             },
             StopStep::RemoveStale(why) => Stopped {

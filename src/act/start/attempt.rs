@@ -157,12 +157,7 @@ impl Story {
         let shown = self
             .act
             .show(self.id(), "until prepare has ended", None, "");
-        let unwanted = reactor::race(
-            self.act
-                .interrupts
-                .until(|seen| (seen.count > 0).then_some(())),
-            self.act.claim_lost(self.id()),
-        );
+        let unwanted = reactor::race(self.act.interrupted(), self.act.claim_lost(self.id()));
         let exit = reactor::race(self.act.children.exited(leader.pid), unwanted).await;
         drop(shown);
         match exit {
@@ -306,12 +301,8 @@ impl Story {
                             Some(until),
                             "it is tried again",
                         );
-                        let woken = reactor::race(
-                            self.act
-                                .interrupts
-                                .until(|seen| (seen.count > 0).then_some(())),
-                            self.act.claim_lost(self.id()),
-                        );
+                        let woken =
+                            reactor::race(self.act.interrupted(), self.act.claim_lost(self.id()));
                         let _ = reactor::by(until, woken).await;
                         back_off = (back_off * 2).min(BACK_OFF.1);
                         if self.act.interrupts() > 0 {

@@ -39,11 +39,7 @@ impl Story {
             (!still).then_some(())
         });
         let over = reactor::race(gone, ended(stopper.identity()));
-        let _ = reactor::race(
-            over,
-            act.interrupts.until(|seen| (seen.count > 0).then_some(())),
-        )
-        .await;
+        let _ = reactor::race(over, act.interrupted()).await;
     }
 
     /// Another command starts it, or has left it before it was ready. `None`: nobody is starting it any
@@ -98,8 +94,7 @@ impl Story {
             let changed = records
                 .until(|ledger| (ledger.entries.get(&service.id) != entry.as_ref()).then_some(()));
             let event = reactor::race(changed, ended(starter.identity()));
-            let interrupted = act.interrupts.until(|seen| (seen.count > 0).then_some(()));
-            match reactor::race(reactor::by(until, event), interrupted).await {
+            match reactor::race(reactor::by(until, event), act.interrupted()).await {
                 reactor::Either::First(Some(_)) => {}
                 reactor::Either::First(None) => {
                     return Some(self.failed(

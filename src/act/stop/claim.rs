@@ -22,10 +22,8 @@ pub(super) struct Look {
 }
 
 fn look(observation: Observation) -> Look {
-    let instance = observation
-        .entry
-        .as_ref()
-        .and_then(|entry| entry.instance.clone());
+    let entry = observation.entry.as_ref();
+    let instance = entry.and_then(|entry| entry.instance.clone());
     let step = match plan::stop(&observation) {
         // What ancestry shows now may be all that ever shows it.
         StopStep::End {

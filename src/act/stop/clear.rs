@@ -30,7 +30,7 @@ impl Story {
                     &self.act,
                     &self.id,
                     roots,
-                    self.schedule(None),
+                    self.options.schedule(Some(service), None),
                     "it held the service's port",
                 ))
                 .await;

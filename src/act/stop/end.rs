@@ -45,7 +45,7 @@ impl Story {
             traces,
             first,
             leader,
-            schedule: self.schedule(instance.as_deref()),
+            schedule: self.options.schedule(self.service(), instance.as_deref()),
             scope,
             kill_at,
             give_up_at,

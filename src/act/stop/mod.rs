@@ -12,6 +12,7 @@ use super::context::Act;
 use super::gauge::Gauge;
 use super::outcome::{StopOutcome, Stopped};
 use crate::config::{Schedule, Service, Takeover};
+use crate::observe;
 use crate::plan::StopStep;
 use crate::reactor::{self, Watch};
 use crate::selection;
@@ -35,6 +36,22 @@ pub struct Options {
     pub restarting: bool,
     /// Who is measured, by id.
     pub gauges: Rc<HashMap<String, Rc<Gauge>>>,
+}
+
+impl Options {
+    /// The table's schedule, the record's where the entry is gone, the options over both.
+    pub fn schedule(&self, service: Option<&Service>, instance: Option<&Instance>) -> Schedule {
+        let schedule = match (service, instance) {
+            _ if self.force => return Schedule { steps: Vec::new() },
+            (Some(service), _) => service.schedule.clone(),
+            (None, Some(instance)) => instance.schedule(),
+            (None, None) => Schedule { steps: Vec::new() },
+        };
+        match self.timeout {
+            Some(timeout) => schedule.with_timeout(timeout),
+            None => schedule,
+        }
+    }
 }
 
 /// What is to be ended: entries of the table, and records of it whose entry is gone.
@@ -131,22 +148,6 @@ impl Story {
         self.notes.borrow_mut().push(note.into());
     }
 
-    /// The table's schedule, the record's where the entry is gone, the options over both.
-    fn schedule(&self, instance: Option<&Instance>) -> Schedule {
-        let schedule = match (self.service(), instance) {
-            (Some(service), _) => service.schedule.clone(),
-            (None, Some(instance)) => instance.schedule(),
-            (None, None) => Schedule { steps: Vec::new() },
-        };
-        if self.options.force {
-            return Schedule { steps: Vec::new() };
-        }
-        match self.options.timeout {
-            Some(timeout) => schedule.with_timeout(timeout),
-            None => schedule,
-        }
-    }
-
     async fn tell(&self, look: Box<Look>) -> Stopped {
         if look.cancelled_start {
             self.note("a start by another command was cancelled");
@@ -192,9 +193,8 @@ impl Story {
     }
 
     fn not_ours(&self, table: &std::path::Path) -> Stopped {
-        let detail = format!("its id is recorded for another table: {}", table.display());
         Stopped {
-            detail: Some(detail),
+            detail: Some(observe::elsewhere(table)),
             ..Stopped::new(&self.id, StopOutcome::NotRunning, None)
         }
     }
