@@ -75,7 +75,7 @@ impl Found {
     /// Who lives of it, as ancestry shows it; no walk but the one that found orphans.
     pub fn family(&self) -> Vec<Stat> {
         match self {
-            Found::Running { leader, .. } => by_ancestry(leader.identity()),
+            Found::Running { leader, .. } => tree_of(leader),
             Found::Orphaned(family) => family.clone(),
             Found::Stopped | Found::Stale(_) | Found::Elsewhere(_) | Found::Unknown(_) => {
                 Vec::new()
@@ -335,6 +335,11 @@ pub fn new_leader(family: &[Stat], port: Option<u16>) -> Option<Identity> {
             .filter(|stat| holding.contains(&stat.pid) && !descends_from_holder(stat.pid)),
     )
     .or_else(|| oldest(&mut family.iter()))
+}
+
+/// The same of a leader that was just read.
+pub fn tree_of(leader: &Stat) -> Vec<Stat> {
+    census::family_tree(leader.clone()).unwrap_or_else(|_| vec![leader.clone()])
 }
 
 /// The leader's family as ancestry shows it; no walk. Empty when it has gone meanwhile.

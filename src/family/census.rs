@@ -335,9 +335,14 @@ impl RecordedTokens {
 
 /// A process and its descendants by /proc/PID/task/TID/children: no walk, but no proof either.
 pub fn descendants(root: Identity) -> io::Result<Vec<Stat>> {
-    let Some(root) = proc::alive(root)? else {
-        return Ok(Vec::new());
-    };
+    match proc::alive(root)? {
+        Some(root) => family_tree(root),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The same of a process that was just read.
+pub fn family_tree(root: Stat) -> io::Result<Vec<Stat>> {
     let me = std::process::id() as i32;
     let mut found = vec![root];
     let mut next = 0;

@@ -125,12 +125,17 @@ pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Res
     if let Some(why) = untrusted(stat.st_uid, stat.st_mode) {
         return Ok(Suspect::Untrusted(why));
     }
-    // Room for what it holds: else it would be read 32 bytes at first, and so on.
+    // Room for what it holds and one byte more: a read that leaves room has met the end.
     let size = usize::try_from(stat.st_size).unwrap_or(0).min(limit);
-    let mut content = Vec::with_capacity(size + 64);
-    std::fs::File::from(fd)
-        .take(limit as u64)
-        .read_to_end(&mut content)?;
+    let mut content = vec![0; size + 1];
+    let mut file = std::fs::File::from(fd);
+    let first = file.read(&mut content)?;
+    content.truncate(first);
+    if first > size {
+        // It has grown since.
+        file.take(limit as u64).read_to_end(&mut content)?;
+    }
+    content.truncate(limit);
     Ok(Suspect::Content(content, stat))
 }
 

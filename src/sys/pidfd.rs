@@ -3,12 +3,17 @@
 use super::proc::{self, Identity, Stat};
 use super::signal::Signal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A process held by a descriptor. It becomes readable when the process (all its threads) has ended.
 #[derive(Debug)]
-pub struct Pidfd(OwnedFd);
+pub struct Pidfd {
+    fd: OwnedFd,
+    /// Seen to have ended: for good, so it need not be asked again.
+    ended: Cell<bool>,
+}
 
 impl Pidfd {
     /// Opens first and reads /proc afterwards: what is read then belongs to the process that is held,
@@ -28,9 +33,12 @@ impl Pidfd {
     }
 
     /// Holds the process of that identity; `None` where it has gone or its number is another's.
+    /// Whose identity was read before the pidfd was opened and is read again after it: that one is held.
     pub fn hold(identity: Identity) -> io::Result<Option<(Pidfd, Stat)>> {
-        Ok(Pidfd::open(identity.pid)?
-            .filter(|(_, stat)| stat.identity() == identity && stat.is_alive()))
+        let Some(pidfd) = Pidfd::open_number(identity.pid)? else {
+            return Ok(None);
+        };
+        Ok(proc::alive(identity)?.map(|stat| (pidfd, stat)))
     }
 
     fn open_number(pid: i32) -> io::Result<Option<Pidfd>> {
@@ -38,7 +46,9 @@ impl Pidfd {
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         if fd >= 0 {
             // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
-            return Ok(Some(Pidfd(unsafe { OwnedFd::from_raw_fd(fd as i32) })));
+            let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+            let ended = Cell::new(false);
+            return Ok(Some(Pidfd { fd, ended }));
         }
         match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
@@ -58,7 +68,7 @@ impl Pidfd {
         let result = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
-                self.0.as_raw_fd(),
+                self.fd.as_raw_fd(),
                 signal.number(),
                 std::ptr::null::<()>(),
                 0,
@@ -79,7 +89,7 @@ impl Pidfd {
         let result = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
-                self.0.as_raw_fd(),
+                self.fd.as_raw_fd(),
                 0,
                 std::ptr::null::<()>(),
                 0,
@@ -90,10 +100,16 @@ impl Pidfd {
 
     /// The process and all its threads have ended (reaped or not).
     pub fn has_ended(&self) -> bool {
+        if self.ended.get() {
+            return true;
+        }
         loop {
-            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::ZERO) {
-                Ok(count) => return count > 0,
+                Ok(count) => {
+                    self.ended.set(count > 0);
+                    return count > 0;
+                }
                 Err(nix::errno::Errno::EINTR) => continue,
                 // Never "ended" on doubt.
                 Err(_) => return false,
@@ -104,6 +120,6 @@ impl Pidfd {
 
 impl AsFd for Pidfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }

@@ -174,6 +174,10 @@ pub fn stat(pid: i32) -> io::Result<Stat> {
             0 => break,
             n => length += n,
         }
+        // The kernel gives it whole and ends it with a newline: no second read to see the end.
+        if buffer[..length].ends_with(b"\n") {
+            break;
+        }
     }
     Stat::parse(&buffer[..length]).ok_or_else(|| unparsable(&format!("/proc/{pid}/stat")))
 }
@@ -211,12 +215,14 @@ pub fn all_pids() -> io::Result<Vec<i32>> {
 /// go: good for a first look, never as the proof that nobody is left.
 pub fn children(stat: &Stat) -> io::Result<Vec<i32>> {
     let mut found = Vec::new();
+    let mut text = Vec::new();
     let mut read = |tid: &str| -> io::Result<()> {
-        let text = fs::read_to_string(format!("/proc/{}/task/{tid}/children", stat.pid))?;
-        found.extend(
-            text.split_ascii_whitespace()
-                .filter_map(|pid| pid.parse::<i32>().ok()),
-        );
+        read_into(
+            &format!("/proc/{}/task/{tid}/children", stat.pid),
+            &mut text,
+        )?;
+        let words = text.split(u8::is_ascii_whitespace);
+        found.extend(words.filter_map(|word| std::str::from_utf8(word).ok()?.parse::<i32>().ok()));
         Ok(())
     };
     if stat.num_threads <= 1 {

@@ -2,7 +2,7 @@
 
 use super::Targets;
 use crate::act::context::Act;
-use crate::observe::{Observation, Scene, by_ancestry};
+use crate::observe::{Observation, Scene, tree_of};
 use crate::plan::{self, StopStep};
 use crate::state::folder;
 use crate::state::pidfile::PidFile;
@@ -29,14 +29,10 @@ fn look(observation: Observation) -> Look {
         StopStep::End {
             leader: Some(leader),
             first,
-        } => {
-            let family = by_ancestry(leader);
-            let first = if family.is_empty() { first } else { family };
-            StopStep::End {
-                leader: Some(leader),
-                first,
-            }
-        }
+        } => StopStep::End {
+            leader: Some(leader),
+            first: first.iter().flat_map(tree_of).collect(),
+        },
         step => step,
     };
     Look {
