@@ -354,24 +354,62 @@ pub fn by<T>(
     })
 }
 
+/// Who is to be woken, in the order they came.
+#[derive(Debug, Default)]
+struct Line {
+    next: u64,
+    wakers: BTreeMap<u64, Waker>,
+}
+
+/// One who waits. Who waits no longer (a race was lost, say) leaves the line: else it would grow with
+/// every wait, and a wake-up meant for the next would be spent on nobody.
+struct Waiter<'a> {
+    line: &'a RefCell<Line>,
+    number: Option<u64>,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(line: &'a RefCell<Line>) -> Waiter<'a> {
+        Waiter { line, number: None }
+    }
+
+    fn wait(&mut self, waker: &Waker) {
+        let mut line = self.line.borrow_mut();
+        let number = *self.number.get_or_insert_with(|| {
+            line.next += 1;
+            line.next
+        });
+        line.wakers.insert(number, waker.clone());
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.line.borrow_mut().wakers.remove(&number);
+        }
+    }
+}
+
 /// Something that tasks wait for and others change: a value and whom to wake.
 #[derive(Debug)]
 pub struct Watch<T> {
     value: RefCell<T>,
-    wakers: RefCell<Vec<Waker>>,
+    line: RefCell<Line>,
 }
 
 impl<T> Watch<T> {
     pub fn new(value: T) -> Rc<Watch<T>> {
         Rc::new(Watch {
             value: RefCell::new(value),
-            wakers: RefCell::default(),
+            line: RefCell::default(),
         })
     }
 
     pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let result = change(&mut self.value.borrow_mut());
-        self.wakers.take().into_iter().for_each(Waker::wake);
+        let woken = std::mem::take(&mut self.line.borrow_mut().wakers);
+        woken.into_values().for_each(Waker::wake);
         result
     }
 
@@ -381,10 +419,11 @@ impl<T> Watch<T> {
 
     /// Until `look` finds what it wants; looked at once now, and after every change.
     pub async fn until<R>(&self, mut look: impl FnMut(&T) -> Option<R>) -> R {
+        let mut waiter = Waiter::new(&self.line);
         poll_fn(|context| match look(&self.value.borrow()) {
             Some(found) => Poll::Ready(found),
             None => {
-                self.wakers.borrow_mut().push(context.waker().clone());
+                waiter.wait(context.waker());
                 Poll::Pending
             }
         })
@@ -395,7 +434,7 @@ impl<T> Watch<T> {
 /// So many may go on at once; the others wait in line.
 pub struct Permits {
     free: Cell<usize>,
-    line: RefCell<VecDeque<Waker>>,
+    line: RefCell<Line>,
 }
 
 /// Given back when dropped.
@@ -410,9 +449,10 @@ impl Permits {
     }
 
     pub async fn take(self: &Rc<Self>) -> Permit {
+        let mut waiter = Waiter::new(&self.line);
         poll_fn(|context| {
             if self.free.get() == 0 {
-                self.line.borrow_mut().push_back(context.waker().clone());
+                waiter.wait(context.waker());
                 return Poll::Pending;
             }
             self.free.set(self.free.get() - 1);
@@ -426,14 +466,59 @@ impl Permits {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.free.set(self.0.free.get() + 1);
-        let next = self.0.line.borrow_mut().pop_front();
-        next.into_iter().for_each(Waker::wake);
+        let next = self.0.line.borrow_mut().wakers.pop_first();
+        next.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_no_longer_leaves_the_line() {
+        let watch = Watch::new(());
+        block_on(async {
+            for _ in 0..3 {
+                let never = watch.until(|()| None::<()>);
+                by(Instant::now(), never).await;
+            }
+        });
+        assert!(watch.line.borrow().wakers.is_empty());
+    }
+
+    #[test]
+    fn a_permit_goes_to_somebody_who_waits() {
+        let permits = Permits::new(1);
+        let taken = block_on(async {
+            let held = permits.take().await;
+            // Woken for another reason meanwhile; gives up; waits.
+            let restless = permits.clone();
+            let first = spawn(async move {
+                let mut take = pin!(restless.take());
+                let woken = race(take.as_mut(), idle()).await;
+                assert!(matches!(woken, Either::Second(())));
+                take.await;
+            });
+            let leaving = permits.clone();
+            let second = spawn(async move {
+                race(leaving.take(), idle()).await;
+            });
+            let patient = permits.clone();
+            let third = spawn(async move {
+                patient.take().await;
+            });
+            second.await;
+            drop(held);
+            let limit = Instant::now() + Duration::from_secs(10);
+            by(limit, async {
+                first.await;
+                third.await;
+            })
+            .await
+        });
+        assert!(taken.is_some(), "a wake-up was lost");
+    }
 
     #[test]
     fn tasks_wait_side_by_side_and_wake_by_events() {

@@ -45,6 +45,7 @@ pub fn select(
     for word in words {
         match by_word.get(word.as_str()) {
             Some(indices) => chosen.extend(indices),
+            None if gone.contains(word) => {}
             None if also.contains(word) => gone.push(word.clone()),
             None => {
                 let known = by_word
@@ -58,7 +59,6 @@ pub fn select(
             }
         }
     }
-    gone.dedup();
     Ok((chosen.into_iter().collect(), gone))
 }
 
@@ -130,4 +130,16 @@ pub fn dependents_outside<'a>(table: &'a Table, chosen: &[usize]) -> Vec<(&'a Se
                 .map(move |&d| (service, d))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_named_twice_is_meant_once() {
+        let words = ["old_1", "old_2", "old_1"].map(str::to_string);
+        let selected = select(&Table::none(), &words, &words);
+        assert!(selected.is_ok_and(|(_, gone)| gone == ["old_1", "old_2"]));
+    }
 }

@@ -18,6 +18,10 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Who cannot be seen (no more descriptors, say) is not gone: it is looked for again for so long.
+const SHORTAGE: Duration = Duration::from_secs(1);
 
 /// What is known of a service.
 #[derive(Clone, Debug)]
@@ -336,7 +340,14 @@ impl Keeper {
             return false;
         }
         let traces = Traces::of(instance, &act.place);
-        let family: Vec<Stat> = act.walker.family(traces).await.unwrap_or_default();
+        let until = Instant::now() + SHORTAGE;
+        let family = loop {
+            match act.walker.family(traces.clone()).await {
+                Ok(family) => break family,
+                Err(_) if Instant::now() < until => reactor::sleep(SHORTAGE / 20).await,
+                Err(_) => return false,
+            }
+        };
         let pids: Vec<i32> = family.iter().map(|stat| stat.pid).collect();
         if family.is_empty()
             || ready::is_healthy(act, service, &instance.token, &pids)

@@ -155,11 +155,11 @@ impl Journal {
         // The rest waits for the next transaction.
         self.queue.borrow_mut().splice(0..0, changes.drain(made..));
         ledger.entries.retain(|_, entry| !entry.is_empty());
-        if ledger.digest()? == before {
-            return Ok(());
-        }
-        Ledger::write(&self.folder, &ledger.text()?)
-            .inspect_err(|_| undo.into_iter().for_each(|undo| undo(&self.folder)))
+        let write = || match ledger.digest()? == before {
+            true => Ok(()),
+            false => Ledger::write(&self.folder, &ledger.text()?),
+        };
+        write().inspect_err(|_| undo.into_iter().for_each(|undo| undo(&self.folder)))
     }
 
     fn ask_for_flush(self: &Rc<Self>) {
@@ -209,4 +209,35 @@ fn open(gate: Gate, passage: Rc<Passage>) {
         );
         passage.change(|passage| *passage = Some(failed.collect()));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::pidfile::{self, PidFile};
+    use crate::state::record::Claim;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    #[test]
+    fn records_that_cannot_be_written_leave_no_pid_file() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Rc::new(Folder::open(path.path()).unwrap());
+        let journal = Journal::new(folder.clone());
+        let changed = reactor::block_on(journal.update(|transaction| {
+            pidfile::write(transaction.folder, "web", 42).unwrap();
+            transaction.on_failure(|folder| pidfile::remove(folder, "web", &[42]).unwrap());
+            // JSON has no words for such a path.
+            let table = Path::new(OsStr::from_bytes(b"/\xff/services.toml"));
+            transaction.ledger.entry("web", table).starter = Some(Claim {
+                pid: 42,
+                start_time: 1,
+                boot_id: String::new(),
+                pid_namespace: 1,
+            });
+        }));
+        assert!(changed.is_err());
+        assert_eq!(pidfile::read(&folder, "web"), PidFile::Missing);
+    }
 }

@@ -197,17 +197,21 @@ impl Awaited<'_> {
         }
         let mut pause = Duration::from_millis(2);
         loop {
-            let family = self.remains().await;
-            if family.is_empty() {
-                return Verdict::Exited(exit);
-            }
-            self.seen
-                .borrow_mut()
-                .extend(family.iter().map(|stat| (stat.pid, stat.identity())));
-            match Box::pin(self.probe(helper)).await {
+            let healthy = match self.remains().await {
+                Ok(family) if family.is_empty() => return Verdict::Exited(exit),
+                Ok(family) => {
+                    self.seen
+                        .borrow_mut()
+                        .extend(family.iter().map(|stat| (stat.pid, stat.identity())));
+                    Box::pin(self.probe(helper)).await
+                }
+                // Who cannot be seen now is not gone.
+                Err(why) => Err(why),
+            };
+            match healthy {
                 Ok(()) => {
                     // Looked at again: the probe may have taken its time.
-                    let family = self.remains().await;
+                    let family = self.remains().await.unwrap_or_default();
                     if let Some(leader) = observe::new_leader(&family, self.service.port) {
                         return Verdict::Followed {
                             leader,
@@ -224,18 +228,18 @@ impl Awaited<'_> {
 
     /// Who lives of the family without its leader: those that bear its traces, and the orphans that
     /// the subreaper flag brought us and that can be no other service's.
-    async fn remains(&self) -> Vec<Stat> {
+    async fn remains(&self) -> Result<Vec<Stat>, String> {
         let mut traces = self.traces();
         let orphans = self.orphans();
         traces.known.extend(orphans.iter().map(Stat::identity));
-        let mut family = self.act.walker.family(traces).await.unwrap_or_default();
+        let mut family = self.act.walker.family(traces).await?;
         // What is older than the command was left by `prepare`.
         let leader = self.leader();
         family.retain(|stat| {
             stat.identity() != leader
                 && (self.instance.followed || stat.identity().by_birth(&leader).is_gt())
         });
-        family
+        Ok(family)
     }
 
     /// The orphans that the subreaper flag has brought us so far, where no other service was started

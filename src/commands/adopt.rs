@@ -4,7 +4,7 @@
 use super::{Session, Usage};
 use crate::act::adopt::{self, AdoptOutcome, Adopted};
 use crate::exit_code::ExitCode;
-use crate::report::{self, Ink, Style, json, results};
+use crate::report::{Ink, Style, json, results};
 
 pub fn run(session: &Session, word: &str, pid: Option<i32>) -> anyhow::Result<ExitCode> {
     let table = session.table()?;
@@ -48,9 +48,7 @@ pub fn run(session: &Session, word: &str, pid: Option<i32>) -> anyhow::Result<Ex
 }
 
 fn tell(style: &Style, adopted: &Adopted, width: usize) {
-    for note in &adopted.notes {
-        report::warn(&format!("{}: {note}", adopted.id));
-    }
+    results::tell_notes(&adopted.id, &adopted.notes);
     let (ink, word) = match adopted.outcome {
         AdoptOutcome::Adopted => (Ink::Green, "adopted"),
         AdoptOutcome::AlreadyRunning => (Ink::Green, "already running"),

@@ -13,7 +13,7 @@ use crate::exit_code::ExitCode;
 use crate::reactor::{self, Either, Watch};
 use crate::report::foreground as report;
 use crate::report::screen::Screen;
-use crate::report::{Style, json, results};
+use crate::report::{Style, harmless, json, results};
 use std::rc::Rc;
 
 pub fn run(session: &Session, words: &[String], exit_on_failure: bool) -> anyhow::Result<ExitCode> {
@@ -93,7 +93,7 @@ impl Run {
             // A start that the end of the run has cut short is no failure.
             let cut_short = act.interrupts() > 0 || foreground.is_dismissed();
             for note in &started.notes {
-                screen.warn(&format!("{}: {note}", started.id));
+                screen.warn(&format!("{}: {}", started.id, harmless(note)));
             }
             if let Some(pid) = started.pid.filter(|_| started.is_up()) {
                 foreground.attend(index, pid);
@@ -182,7 +182,7 @@ impl Run {
             let (screen, style, width) = (self.screen.clone(), self.style, self.width);
             let stopped = stop::stop(&self.act, &targets, &options, move |stopped| {
                 for note in &stopped.notes {
-                    screen.warn(&format!("{}: {note}", stopped.id));
+                    screen.warn(&format!("{}: {}", stopped.id, harmless(note)));
                 }
                 if stopped.outcome != StopOutcome::NotRunning {
                     for line in results::stopped_lines(&style, stopped, width) {

@@ -11,7 +11,7 @@ use crate::observe::{self, Scene};
 use crate::plan::{self, StopStep};
 use crate::report::forecast::Forecast;
 use crate::report::live::Display;
-use crate::report::{Style, json, results};
+use crate::report::{Style, harmless, json, results};
 use crate::selection;
 use crate::sys::proc::Stat;
 use std::rc::Rc;
@@ -164,14 +164,13 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
         }
         if !style.json && stopped.processes == 0 {
             let word = match stopped.outcome {
-                StopOutcome::Failed => "would fail: ",
-                StopOutcome::StaleRemoved => "stale PID file would be removed: ",
+                StopOutcome::Failed => "would fail",
+                StopOutcome::StaleRemoved => "stale PID file would be removed",
                 _ => "not running",
             };
-            crate::report::say(&format!(
-                "{id:width$}  {word}{}",
-                stopped.detail.clone().unwrap_or_default()
-            ));
+            let why = stopped.detail.as_ref();
+            let why = why.map_or_else(String::new, |why| format!(": {}", harmless(why)));
+            crate::report::say(&format!("{id:width$}  {word}{why}"));
         }
         foreseen.push(stopped);
     }

@@ -190,7 +190,7 @@ fn why_failed(service: &Service, drilled: &Drilled) -> Option<String> {
 
 fn names<'a>(processes: impl Iterator<Item = &'a Process>) -> String {
     let name = |process: &Process| {
-        let command = crate::logs::sanitize::sanitize(process.command.as_bytes());
+        let command = super::harmless(&process.command);
         format!("PID {} ({command})", process.identity.pid)
     };
     processes.map(name).collect::<Vec<_>>().join(", ")

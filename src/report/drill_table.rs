@@ -125,7 +125,7 @@ fn details(style: &Style, row: &Row, run: &Run) -> Vec<String> {
 
 /// `PID 4242 (node) catches it, ended after 0.20 s`
 fn process(seen: &Seen) -> String {
-    let command = crate::logs::sanitize::sanitize(seen.command.as_bytes());
+    let command = super::harmless(&seen.command);
     let mut text = format!("PID {} ({command})", seen.pid);
     match seen.reception {
         Some(reception) => text.push_str(&format!(" {} it", verb(reception))),

@@ -16,7 +16,7 @@ pub struct Forecast<'a> {
 impl Forecast<'_> {
     /// One process of the family.
     pub fn process(&self, stat: &Stat) -> String {
-        let name = crate::logs::sanitize::sanitize(stat.comm.as_bytes());
+        let name = super::harmless(&stat.comm);
         let steps = self.schedule.steps.as_slice();
         let ignored = self
             .signals(stat.pid)
@@ -91,5 +91,5 @@ pub fn start(id: &str, width: usize, step: &StartStep) {
             text
         }
     };
-    super::say(&format!("{id:width$}  {text}"));
+    super::say(&format!("{id:width$}  {}", super::harmless(&text)));
 }

@@ -142,7 +142,7 @@ impl Row {
     /// `api_8000 (exit status 3)`
     pub fn failure(&self) -> String {
         match &self.detail {
-            Some(detail) => format!("{} ({detail})", self.id),
+            Some(detail) => format!("{} ({})", self.id, super::harmless(detail)),
             None => self.id.clone(),
         }
     }

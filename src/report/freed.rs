@@ -66,8 +66,9 @@ pub fn free_range(style: &Style, range: RangeInclusive<u16>, protocol: impl std:
 fn line(style: &Style, what: &str, ink: Ink, word: &str, facts: &str) {
     let gap = if facts.is_empty() { "" } else { "  " };
     super::say(&format!(
-        "{what:WIDTH$}  {}{gap}{facts}",
-        style.paint(ink, word)
+        "{what:WIDTH$}  {}{gap}{}",
+        style.paint(ink, word),
+        super::harmless(facts)
     ));
 }
 

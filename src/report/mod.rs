@@ -88,6 +88,11 @@ pub fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Names of processes are in what is told of a service, and those write what they like.
+pub fn harmless(text: &str) -> String {
+    crate::logs::sanitize::sanitize(text.as_bytes())
+}
+
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
 
 /// Has a write to standard output failed because nobody reads it any more?

@@ -85,7 +85,7 @@ pub fn stopped_lines(style: &Style, stopped: &Stopped, width: usize) -> Vec<Stri
 
 /// `SIGTERM to PID 4242 (node): ended`
 pub fn receipt(receipt: &Receipt) -> String {
-    let command = crate::logs::sanitize::sanitize(receipt.command.as_bytes());
+    let command = super::harmless(&receipt.command);
     let result = match receipt.result {
         Effect::Sent => "sent",
         Effect::Gone => "it had ended before",
@@ -101,7 +101,7 @@ pub fn receipt(receipt: &Receipt) -> String {
 
 pub fn tell_notes(id: &str, notes: &[String]) {
     for note in notes {
-        super::warn(&format!("{id}: {note}"));
+        super::warn(&format!("{id}: {}", super::harmless(note)));
     }
 }
 
@@ -117,7 +117,7 @@ pub fn line(
     let facts = if facts.is_empty() {
         String::new()
     } else {
-        format!("  {}", facts.join(", "))
+        format!("  {}", super::harmless(&facts.join(", ")))
     };
     format!("{id:width$}  {}{facts}", style.paint(ink, word))
 }
@@ -134,4 +134,19 @@ pub fn seconds(ms: u64) -> String {
 /// How wide the ids are.
 pub fn width<'a>(ids: impl IntoIterator<Item = &'a str>) -> usize {
     ids.into_iter().map(str::len).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::WhenColor;
+
+    #[test]
+    fn what_a_process_calls_itself_steers_no_terminal() {
+        let style = Style::new(false, false, false, WhenColor::Never);
+        let why = "still there: 42 (\x1b]0;x\x07, sleeping)".to_string();
+        let stopped = Stopped::failed("web", Some(42), why);
+        let lines = stopped_lines(&style, &stopped, 3);
+        assert!(lines[0].contains("42 (^[]0;x^G, sleeping)"), "{lines:?}");
+    }
 }

@@ -106,7 +106,7 @@ pub fn table(style: &Style, rows: &[Row]) -> String {
                 row.processes.map_or_else(dash, |count| count.to_string()),
                 row.port.map_or_else(dash, |port| port.to_string()),
                 row.health.word().to_string(),
-                crate::logs::sanitize::sanitize(row.description.as_bytes()),
+                super::harmless(&row.description),
             ]
         })
         .collect();
@@ -144,7 +144,10 @@ pub fn table(style: &Style, rows: &[Row]) -> String {
         text.push_str(&render(cells, Some(row.state)));
         text.push('\n');
         for told in row.detail.iter().cloned().chain(changed(row)) {
-            text.push_str(&format!("  {}\n", style.paint(Ink::Dim, &told)));
+            text.push_str(&format!(
+                "  {}\n",
+                style.paint(Ink::Dim, &super::harmless(&told))
+            ));
         }
     }
     text

@@ -5,12 +5,14 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use super::proc::is_gone;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::geteuid;
 
 /// Room for some 300 entries of /proc or of a folder `fd`.
 pub(super) const LIST_BUFFER: usize = 8 << 10;
+
 /// The inodes of all sockets that the process holds. Fails with EACCES or EPERM where it may not
 /// be seen, with ENOENT or ESRCH where it is gone.
 pub fn socket_inodes(pid: i32) -> io::Result<Vec<u64>> {
@@ -20,11 +22,6 @@ pub fn socket_inodes(pid: i32) -> io::Result<Vec<u64>> {
     inodes.sort_unstable();
     inodes.dedup();
     Ok(inodes)
-}
-
-/// ENOENT when its folder is looked up, ESRCH when it is read.
-pub(super) fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 const FOLDER: OFlag = OFlag::O_RDONLY

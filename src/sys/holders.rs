@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::sys::fds::{LIST_BUFFER, is_gone, names, open_proc, read_entries, sockets_of_process};
+use crate::sys::fds::{LIST_BUFFER, names, open_proc, read_entries, sockets_of_process};
+use crate::sys::proc::is_gone;
 
 /// Below so many processes a second thread costs more than it saves.
 const FEW_PROCESSES: usize = 128;
