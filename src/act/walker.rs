@@ -77,6 +77,11 @@ impl Walker {
             .unwrap_or_else(|| Err("no answer".to_string()))
     }
 
+    /// How many families are being ended.
+    pub fn hunted(&self) -> u32 {
+        self.hunted.get() as u32
+    }
+
     pub fn hunter(self: &Rc<Self>) -> Hunter {
         self.hunted.set(self.hunted.get() + 1);
         Hunter(self.clone())
@@ -84,7 +89,7 @@ impl Walker {
 
     /// Until everybody has asked who will, or it is time.
     async fn gather(&self) {
-        let patience = (GATHER * self.hunted.get() as u32).clamp(GATHER_BOUNDS.0, GATHER_BOUNDS.1);
+        let patience = (GATHER * self.hunted()).clamp(GATHER_BOUNDS.0, GATHER_BOUNDS.1);
         let until = Instant::now() + patience;
         let until = self
             .last
@@ -98,8 +103,8 @@ impl Walker {
 
     fn walk(&self) {
         let began = Instant::now();
-        let asked = self.asked.take();
-        let mut traces: Vec<Traces> = asked.iter().map(|(traces, _)| traces.clone()).collect();
+        let (mut traces, answers): (Vec<Traces>, Vec<Answer>) =
+            self.asked.take().into_iter().unzip();
         let others = self.others(&traces).map(|others| traces.extend(others));
         let census = others
             .map_err(|error| format!("the records of others cannot be read: {error}"))
@@ -114,7 +119,7 @@ impl Walker {
         let families = census
             .as_ref()
             .map(|census| census.families(&traces, &folder));
-        for (number, (_, answer)) in asked.iter().enumerate() {
+        for (number, answer) in answers.iter().enumerate() {
             let result = match &families {
                 Ok(families) => Ok(families[number].iter().map(|&stat| stat.clone()).collect()),
                 Err(why) => Err(String::clone(why)),

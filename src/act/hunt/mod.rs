@@ -57,6 +57,8 @@ pub struct Caught {
 /// Families that end faster than this need no walk but the last. Those that do not are looked through
 /// once more, for whoever the children files did not show.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
+/// For each family that is ended at the same time: a thousand take longer.
+const SECOND_LOOK_EACH: Duration = Duration::from_micros(150);
 /// How often one is looked for that is gone whenever it is found.
 const ELUSIVE_PAUSE: Duration = Duration::from_millis(5);
 
@@ -86,9 +88,10 @@ pub async fn end(act: &Rc<Act>, hunt: Hunt) -> Caught {
 }
 
 /// The same; what happens is written down with its times.
-pub async fn end_measured(act: &Rc<Act>, hunt: Hunt, gauge: Option<&Rc<Gauge>>) -> Caught {
+pub async fn end_measured(act: &Rc<Act>, mut hunt: Hunt, gauge: Option<&Rc<Gauge>>) -> Caught {
     let began = Instant::now();
     let _hunter = act.walker.hunter();
+    let first = std::mem::take(&mut hunt.first);
     let mut chase = Chase {
         act,
         hunt: &hunt,
@@ -98,7 +101,8 @@ pub async fn end_measured(act: &Rc<Act>, hunt: Hunt, gauge: Option<&Rc<Gauge>>) 
         caught: Caught::default(),
         trouble: None,
     };
-    chase.hold(&hunt.first);
+    chase.hold(&first);
+    drop(first);
     if chase.family.is_empty() {
         chase.look().await;
     }
@@ -159,7 +163,8 @@ impl Chase<'_> {
     /// Waits until everybody has ended, and looks who else there is.
     async fn outlast(&mut self, signal: Signal, until: Instant) -> End {
         let mut looked = false;
-        let second_look = Instant::now() + SECOND_LOOK;
+        let second_look =
+            Instant::now() + SECOND_LOOK + SECOND_LOOK_EACH * self.act.walker.hunted();
         loop {
             if !self.denied.is_empty()
                 && self
