@@ -42,7 +42,10 @@ fn main() {
             code
         }
     };
-    code.exit()
+    match code {
+        ExitCode::Done if report::output_is_lost() => ExitCode::Failed.exit(),
+        code => code.exit(),
+    }
 }
 
 fn run() -> anyhow::Result<ExitCode> {

@@ -3,6 +3,7 @@
 
 use super::context::Act;
 use super::hunt::{self, Caught, Hunt};
+use super::judge;
 use crate::config::{Schedule, Service, StopScope, Takeover};
 use crate::family::holders::{self, Held};
 use crate::family::instance;
@@ -76,6 +77,11 @@ pub fn judge(act: &Act, service: &Service, port: u16, which: Takeover) -> Result
                 owner.id,
                 owner.table.display()
             ));
+            continue;
+        }
+        // It may be another table's service, whose records would tell.
+        if let Some(why) = judge::unread_folder(&stat, &folder) {
+            refusals.push(format!("{}: {why}", name(&stat)));
             continue;
         }
         if let Some(manager) = stranger::manager(&stat) {

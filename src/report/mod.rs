@@ -95,6 +95,14 @@ pub fn harmless(text: &str) -> String {
 
 static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
 
+static OUTPUT_IS_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Has a result been lost on its way to standard output (a full disk)? Then it was not told, and no
+/// command that did all it should ends with 0.
+pub fn output_is_lost() -> bool {
+    OUTPUT_IS_LOST.load(Ordering::Relaxed)
+}
+
 /// Has a write to standard output failed because nobody reads it any more?
 pub fn reader_is_gone() -> bool {
     READER_IS_GONE.load(Ordering::Relaxed)
@@ -103,13 +111,10 @@ pub fn reader_is_gone() -> bool {
 /// A result on standard output. A reader that went away (`| head`) is no error; what was to be done is
 /// done all the same.
 pub fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    if out
-        .write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_err()
+    if let Err(error) = document(text)
+        && !OUTPUT_IS_LOST.swap(true, Ordering::Relaxed)
     {
-        READER_IS_GONE.store(true, Ordering::Relaxed);
+        warn(&format!("standard output cannot be written: {error}"));
     }
 }
 
@@ -118,8 +123,11 @@ pub fn print(text: &str) {
 pub fn document(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            READER_IS_GONE.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        result => result,
     }
 }
 

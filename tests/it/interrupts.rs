@@ -200,3 +200,19 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!(env.sh(script).run().expect(0).stdout, "0\n");
     env.assert_nobody_left();
 }
+
+/// A result that nobody can read was not told, so the command did not do all it should.
+#[test]
+fn a_full_standard_output_is_told_and_is_a_failure() {
+    let env = TestEnv::new();
+    env.table(&[env.service("web")]);
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = env.pidctl(&["start"]).stdout(full).run().expect(1);
+    assert!(output.said().contains("standard output"), "{output}");
+    assert_eq!(env.state("web"), "running");
+    env.ok(&["stop"]);
+    env.assert_nobody_left();
+}
