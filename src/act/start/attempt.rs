@@ -331,26 +331,8 @@ impl Story {
 
     /// Ends an attempt that came to nothing, with all that it started.
     pub(super) async fn undo(&self, awaited: &Awaited<'_>) -> Result<(), String> {
-        let instance = awaited.instance;
         let mut traces = awaited.traces();
         traces.known.extend(awaited.strays());
-        let caught = self
-            .hunt(
-                traces,
-                Vec::new(),
-                Some(instance.leader.identity()),
-                true,
-                "its start failed",
-            )
-            .await;
-        if !caught.survivors.is_empty() {
-            return Err(format!(
-                "what it left could not be stopped: {}",
-                caught.survivors.join(", ")
-            ));
-        }
-        self.forget_instance(&instance.token, instance.leader.pid)
-            .await;
-        Ok(())
+        self.end_instance(awaited.instance, traces).await
     }
 }

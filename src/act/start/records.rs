@@ -101,6 +101,26 @@ impl Story {
             .await;
     }
 
+    /// Ends whom the traces show of an instance that came to nothing, and forgets it. The error names who
+    /// lives still; then its record stays.
+    pub(super) async fn end_instance(
+        &self,
+        instance: &Instance,
+        traces: Traces,
+    ) -> Result<(), String> {
+        let leader = Some(instance.leader.identity());
+        let caught = self
+            .hunt(traces, Vec::new(), leader, true, "its start failed")
+            .await;
+        if !caught.survivors.is_empty() {
+            let left = caught.survivors.join(", ");
+            return Err(format!("what it left could not be stopped: {left}"));
+        }
+        self.forget_instance(&instance.token, instance.leader.pid)
+            .await;
+        Ok(())
+    }
+
     /// Fails, after ending what `running` holds.
     pub(super) async fn give_up(
         &self,
@@ -112,23 +132,8 @@ impl Story {
         let mut log_lines = Vec::new();
         if let Some(instance) = running {
             let traces = Traces::of(instance, &self.act.place);
-            let caught = self
-                .hunt(
-                    traces,
-                    Vec::new(),
-                    Some(instance.leader.identity()),
-                    true,
-                    "its start failed",
-                )
-                .await;
-            if caught.survivors.is_empty() {
-                self.forget_instance(&instance.token, instance.leader.pid)
-                    .await;
-            } else {
-                why = format!(
-                    "{why}; what it left could not be stopped: {}",
-                    caught.survivors.join(", ")
-                );
+            if let Err(trouble) = self.end_instance(instance, traces).await {
+                why = format!("{why}; {trouble}");
             }
             log_lines = last_lines(instance);
         }
