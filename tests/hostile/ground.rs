@@ -276,8 +276,15 @@ pub fn sweep(swept: Swept, strike: impl Fn(&Ground, usize) -> (bool, bool) + Syn
                 // runs in a row were not reached.
                 let mut missed = 0;
                 while missed < 3 {
-                    let at = first + next.fetch_add(1, Ordering::Relaxed) * every;
-                    let (reached, hit) = strike(&ground, at);
+                    let mut at = first + next.fetch_add(1, Ordering::Relaxed) * every;
+                    let (reached, hit) = loop {
+                        let (reached, hit) = strike(&ground, at);
+                        // A call that cannot be struck: of few points none may be lost to it.
+                        if every == 1 || hit || !reached {
+                            break (reached, hit);
+                        }
+                        at += 1;
+                    };
                     missed = if reached { 0 } else { missed + 1 };
                     let hits = hits.fetch_add(usize::from(hit), Ordering::Relaxed);
                     if hit && (hits + 1).is_multiple_of(100) {
