@@ -7,6 +7,8 @@
 //! so long the kernel gives that number to nobody else.
 
 use super::trace::{self, Token, Traces};
+use crate::state::folder::{Folder, Refused};
+use crate::state::ledger::Ledger;
 use crate::sys::proc::{self, Identity, Stat};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -329,21 +331,26 @@ pub fn newborn(last: i32) -> io::Result<(Vec<i32>, i32)> {
     Ok((pids, now))
 }
 
-/// Tokens that the records of other folders hold, read once each.
+/// Tokens that the records of other folders hold, read once each. `None`: they cannot be read, and any
+/// token may be one of theirs.
 #[derive(Default)]
-struct RecordedTokens(HashMap<PathBuf, HashSet<String>>);
+struct RecordedTokens(HashMap<PathBuf, Option<HashSet<String>>>);
 
 impl RecordedTokens {
     fn has(&mut self, folder: &Path, token: &str) -> bool {
         let tokens = self.0.entry(folder.to_path_buf()).or_insert_with(|| {
-            let folder = crate::state::folder::Folder::open(folder).ok();
-            let ledger = folder.and_then(|folder| crate::state::ledger::Ledger::read(&folder).ok());
-            let entries = ledger.unwrap_or_default().entries.into_values();
-            entries
-                .filter_map(|entry| Some(entry.instance?.token.clone()))
-                .collect()
+            let ledger = match Folder::open(folder) {
+                Err(Refused::Missing) => return Some(HashSet::new()),
+                Err(_) => return None,
+                Ok(folder) => Ledger::read(&folder).ok()?,
+            };
+            let instances = ledger
+                .entries
+                .values()
+                .filter_map(|entry| entry.instance.as_ref());
+            Some(instances.map(|instance| instance.token.clone()).collect())
         });
-        tokens.contains(token)
+        tokens.as_ref().is_none_or(|tokens| tokens.contains(token))
     }
 }
 
