@@ -10,6 +10,8 @@ use std::io;
 pub struct Member {
     pub identity: Identity,
     pub comm: String,
+    /// By SIGSTOP or a terminal, when it was first held.
+    pub was_stopped: bool,
     pub pidfd: Pidfd,
 }
 
@@ -49,6 +51,7 @@ impl Members {
         self.known.insert(identity, self.held.len());
         self.held.push(Member {
             identity,
+            was_stopped: stat.is_stopped(),
             comm: stat.comm,
             pidfd,
         });

@@ -52,6 +52,25 @@ fn a_schedule_is_followed_step_by_step_until_the_service_obeys() {
 }
 
 #[test]
+fn who_is_stopped_on_the_way_is_let_go_on_to_obey_the_next_signal() {
+    let env = TestEnv::new();
+    let web = env.service("web").does("catch=TERM exit-on=INT");
+    env.table(&[web.key("stop_schedule = 'TERM/1s/INT/10s'")]);
+    env.up();
+    let stop = env.pidctl(&["--json", "stop"]).spawn();
+    await_that("the first signal has not come", || {
+        env.log("web").contains("got SIGTERM")
+    });
+    env.pid("web").signal(libc::SIGSTOP);
+    let output = stop.finish().expect(0);
+    assert_eq!(output.outcome("web"), "stopped");
+    assert_eq!(
+        output.service("web")["signals"],
+        json!(["SIGTERM", "SIGINT"])
+    );
+}
+
+#[test]
 fn sigkill_always_ends_a_schedule() {
     let env = TestEnv::new();
     let web = env.service("web").does("ignore=INT+QUIT");

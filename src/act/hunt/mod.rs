@@ -210,6 +210,7 @@ impl Chase<'_> {
                     looked = true;
                     let new = self.look().await;
                     self.send_to_new(signal, &new);
+                    self.wake_stopped();
                 }
             }
         }

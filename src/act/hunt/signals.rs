@@ -14,7 +14,7 @@ impl Chase<'_> {
         for &number in targets {
             self.send_one(signal, number);
             // A stopped process acts on nothing else before SIGCONT.
-            if signal != Signal::KILL && signal != Signal::CONT && self.is_stopped(number) {
+            if self.family.get(number).was_stopped && signal != Signal::KILL {
                 self.send_one(Signal::CONT, number);
             }
         }
@@ -23,10 +23,16 @@ impl Chase<'_> {
         }
     }
 
-    fn is_stopped(&self, number: usize) -> bool {
-        let member = self.family.get(number);
-        proc::stat(member.identity.pid)
-            .is_ok_and(|stat| stat.identity() == member.identity && stat.is_stopped())
+    /// Lets go on who was stopped since it was first seen, so that the signal reaches it.
+    pub(super) fn wake_stopped(&mut self) {
+        for number in self.targets() {
+            let member = self.family.get(number);
+            let is_stopped = proc::stat(member.identity.pid)
+                .is_ok_and(|stat| stat.identity() == member.identity && stat.is_stopped());
+            if is_stopped {
+                self.send_one(Signal::CONT, number);
+            }
+        }
     }
 
     pub(super) fn send_one(&mut self, signal: Signal, number: usize) {
