@@ -14,11 +14,12 @@ use crate::state::record::{Claim, Entry, Instance};
 use crate::sys::boot::Place;
 use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// One look at a PID folder: the records as they were, and at most one walk over /proc.
 pub struct Scene<'a> {
@@ -26,10 +27,28 @@ pub struct Scene<'a> {
     /// The canonical path of the table at hand.
     table: &'a Path,
     pub folder: Result<&'a Folder, String>,
-    pub ledger: Cow<'a, Ledger>,
+    pub ledger: Records<'a>,
     /// Why the records cannot be known.
     pub blind: Option<String>,
     families: OnceCell<Result<HashMap<String, Vec<Stat>>, String>>,
+}
+
+/// The records at hand.
+pub enum Records<'a> {
+    Read(Rc<Ledger>),
+    /// In the middle of a change, under the lock.
+    Locked(&'a Ledger),
+}
+
+impl Deref for Records<'_> {
+    type Target = Ledger;
+
+    fn deref(&self) -> &Ledger {
+        match self {
+            Records::Read(ledger) => ledger,
+            Records::Locked(ledger) => ledger,
+        }
+    }
 }
 
 /// What one service is, before anybody asks for its health.
@@ -98,19 +117,19 @@ impl<'a> Scene<'a> {
         let (folder, ledger, blind) = match folder {
             Ok(folder) => match Ledger::read(folder) {
                 Ok(ledger) => (Ok(folder), ledger, None),
-                Err(error) => (Ok(folder), Ledger::default(), Some(error.to_string())),
+                Err(error) => (Ok(folder), Rc::default(), Some(error.to_string())),
             },
-            Err(Refused::Missing) => (Err(String::new()), Ledger::default(), None),
+            Err(Refused::Missing) => (Err(String::new()), Rc::default(), None),
             Err(refused) => {
                 let why = refused.about(&table.pids_dir);
-                (Err(why.clone()), Ledger::default(), Some(why))
+                (Err(why.clone()), Rc::default(), Some(why))
             }
         };
         Scene {
             place,
             table: &table.file,
             folder,
-            ledger: Cow::Owned(ledger),
+            ledger: Records::Read(ledger),
             blind,
             families: OnceCell::new(),
         }
@@ -127,7 +146,7 @@ impl<'a> Scene<'a> {
             place,
             table: &table.file,
             folder: Ok(folder),
-            ledger: Cow::Borrowed(ledger),
+            ledger: Records::Locked(ledger),
             blind: None,
             families: OnceCell::new(),
         }

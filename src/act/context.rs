@@ -155,7 +155,7 @@ impl Act {
         if !self.watching.replace(true)
             && let Ok(folder) = &self.folder
         {
-            let read = |folder: &Folder| Ledger::read(folder).ok().map(Rc::new);
+            let read = |folder: &Folder| Ledger::read(folder).ok();
             if let Some(ledger) = read(folder) {
                 self.records.change(|records| *records = ledger);
             }
@@ -188,7 +188,7 @@ impl Act {
         if let Ok(folder) = &self.folder
             && let Ok(ledger) = Ledger::read(folder)
         {
-            self.records().change(|records| *records = Rc::new(ledger));
+            self.records().change(|records| *records = ledger);
         }
     }
 
@@ -226,7 +226,7 @@ impl Act {
             // Records that could not be read (no more descriptors, say) take nothing away.
             match self.folder.as_ref().map(|folder| Ledger::read(folder)) {
                 Ok(Ok(ledger)) if is_ours(&ledger) => {
-                    self.records.change(|records| *records = Rc::new(ledger));
+                    self.records.change(|records| *records = ledger);
                 }
                 Ok(Ok(_)) | Err(_) => return,
                 Ok(Err(_)) => reactor::sleep(Duration::from_millis(50)).await,

@@ -219,7 +219,7 @@ fn of_service(stopped: &Stopped) -> Ending {
 async fn hunt(act: Rc<Act>, wish: Wish, root: Stat) -> Ending {
     let label = format!("PID {} ({})", root.pid, root.comm);
     let identity = root.identity();
-    let hunt = Hunt {
+    let mut hunt = Hunt {
         label,
         traces: Traces::of_processes(vec![identity]),
         first: observe::by_ancestry(identity),
@@ -232,7 +232,7 @@ async fn hunt(act: Rc<Act>, wish: Wish, root: Stat) -> Ending {
         already_signalled: false,
         why: "free",
     };
-    let caught = hunt::end(&act, hunt).await;
+    let caught = hunt::end(&act, &mut hunt).await;
     Ending {
         killed: caught.killed,
         receipts: caught.receipts,

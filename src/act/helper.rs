@@ -124,7 +124,7 @@ impl Drop for Running {
         if self.act.children.exit_of(self.leader.pid).is_some() {
             return;
         }
-        let hunt = Hunt {
+        let mut hunt = Hunt {
             label: self.id.clone(),
             traces: Traces {
                 known: vec![self.leader],
@@ -146,7 +146,7 @@ impl Drop for Running {
         let act = self.act.clone();
         act.unfinished.change(|count| *count += 1);
         reactor::spawn(async move {
-            hunt::end(&act, hunt).await;
+            hunt::end(&act, &mut hunt).await;
             act.unfinished.change(|count| *count -= 1);
         });
     }

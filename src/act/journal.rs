@@ -131,35 +131,31 @@ impl Journal {
         gate: &mut Option<Gate>,
         passage: &Rc<Passage>,
     ) -> io::Result<()> {
-        let _held = self.folder.lock()?;
-        let (mut ledger, before) = Ledger::read_with_digest(&self.folder)?;
+        let folder = &self.folder;
+        let _held = folder.lock()?;
         let mut undo = Vec::new();
-        let mut made = 0;
-        for change in changes.iter_mut() {
-            let folder = &self.folder;
-            change.apply(&mut Transaction {
-                folder,
-                ledger: &mut ledger,
-                gate: &mut *gate,
-                passage,
-                undo: &mut undo,
-            });
-            made += 1;
-            if gate
-                .as_ref()
-                .is_some_and(|gate| gate.len() >= MOST_CHILDREN)
-            {
-                break;
+        let changed = Ledger::change(folder, |ledger| {
+            let mut made = 0;
+            for change in changes.iter_mut() {
+                change.apply(&mut Transaction {
+                    folder,
+                    ledger,
+                    gate: &mut *gate,
+                    passage,
+                    undo: &mut undo,
+                });
+                made += 1;
+                if gate
+                    .as_ref()
+                    .is_some_and(|gate| gate.len() >= MOST_CHILDREN)
+                {
+                    break;
+                }
             }
-        }
-        // The rest waits for the next transaction.
-        self.queue.borrow_mut().splice(0..0, changes.drain(made..));
-        ledger.entries.retain(|_, entry| !entry.is_empty());
-        let write = || match ledger.digest()? == before {
-            true => Ok(()),
-            false => Ledger::write(&self.folder, &ledger.text()?),
-        };
-        write().inspect_err(|_| undo.into_iter().for_each(|undo| undo(&self.folder)))
+            // The rest waits for the next transaction.
+            self.queue.borrow_mut().splice(0..0, changes.drain(made..));
+        });
+        changed.inspect_err(|_| undo.into_iter().for_each(|undo| undo(folder)))
     }
 
     fn ask_for_flush(self: &Rc<Self>) {

@@ -57,7 +57,7 @@ pub fn judge(act: &Act, service: &Service, port: u16, which: Takeover) -> Result
             Ledger::read(folder).map_err(|error| format!("port {port}: {error}"))?,
             folder.path.clone(),
         ),
-        Err(Refused::Missing) => (Ledger::default(), Default::default()),
+        Err(Refused::Missing) => Default::default(),
         Err(refused) => return Err(refused.about(&act.table.pids_dir)),
     };
     let mut roots: Vec<Stat> = Vec::new();
@@ -210,7 +210,7 @@ pub async fn take_over(
     why: &'static str,
 ) -> Caught {
     let known: Vec<Identity> = roots.iter().map(Stat::identity).collect();
-    let hunt = Hunt {
+    let mut hunt = Hunt {
         label: id.to_string(),
         traces: Traces::of_processes(known.clone()),
         // Their children would be orphans, and unknown, after the first signal.
@@ -227,7 +227,7 @@ pub async fn take_over(
         already_signalled: false,
         why,
     };
-    hunt::end(act, hunt).await
+    hunt::end(act, &mut hunt).await
 }
 
 /// A folder as instance lookups want it.

@@ -59,7 +59,10 @@ impl Walker {
     }
 
     /// The living processes that bear these traces, by a walk that began after the call.
-    pub async fn family(self: &Rc<Self>, traces: Traces) -> Result<Vec<Stat>, String> {
+    pub fn family(
+        self: &Rc<Self>,
+        traces: Traces,
+    ) -> impl Future<Output = Result<Vec<Stat>, String>> + use<> {
         let answer: Answer = Watch::new(None);
         self.asked.borrow_mut().push((traces, answer.clone()));
         self.stir.change(|()| ());
@@ -71,10 +74,12 @@ impl Walker {
                 walker.walk();
             });
         }
-        answer.until(|answer| answer.is_some().then_some(())).await;
-        answer
-            .change(Option::take)
-            .unwrap_or_else(|| Err("no answer".to_string()))
+        async move {
+            answer.until(|answer| answer.is_some().then_some(())).await;
+            answer
+                .change(Option::take)
+                .unwrap_or_else(|| Err("no answer".to_string()))
+        }
     }
 
     /// How many families are being ended.
@@ -143,14 +148,17 @@ impl Walker {
             .iter()
             .filter_map(|traces| traces.token.as_deref())
             .collect();
-        let mut others = Vec::new();
-        Ledger::visit(folder, |entry| {
-            let other = entry.instance.filter(|instance| {
-                !tokens.contains(instance.token.as_str())
-                    && !known.contains(&instance.leader.identity())
-            });
-            others.extend(other.map(|instance| Traces::of(&instance, &self.place)));
-        })?;
-        Ok(others)
+        let ledger = Ledger::read(folder)?;
+        let instances = ledger
+            .entries
+            .values()
+            .filter_map(|entry| entry.instance.as_ref());
+        let others = instances.filter(|instance| {
+            !tokens.contains(instance.token.as_str())
+                && !known.contains(&instance.leader.identity())
+        });
+        Ok(others
+            .map(|instance| Traces::of(instance, &self.place))
+            .collect())
     }
 }

@@ -5,10 +5,12 @@ use super::{Session, Usage};
 use crate::act::adopt::{self, AdoptOutcome, Adopted};
 use crate::exit_code::ExitCode;
 use crate::report::{Ink, Style, json, results};
+use crate::state::folder::Folder;
 
 pub fn run(session: &Session, word: &str, pid: Option<i32>) -> anyhow::Result<ExitCode> {
     let table = session.table()?;
-    let (indices, gone) = super::select(&table, &[word.to_string()])?;
+    let folder = Folder::open(&table.pids_dir);
+    let (indices, gone) = super::select(&table, folder.as_ref(), &[word.to_string()])?;
     if let Some(id) = gone.first() {
         let why = format!("{id} has no entry in the table; there is nothing to prove it by");
         return Err(Usage(why).into());

@@ -12,6 +12,7 @@ use crate::observe::{Found, Scene};
 use crate::report::drill::{Row, Run};
 use crate::report::live::Display;
 use crate::report::{self, Style, junit};
+use crate::selection;
 use anyhow::Context;
 use std::collections::HashSet;
 use std::fs::File;
@@ -29,7 +30,7 @@ pub struct Request {
 pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
     let table = session.table()?;
     let order = start::order(&table, &request.words, false)?;
-    let (chosen, _) = super::select(&table, &request.words)?;
+    let (chosen, _) = selection::select(&table, &request.words, &[])?;
     // Before anything is touched: a report that cannot be written is no surprise at the end.
     let junit = match &request.junit {
         Some(path) => Some(File::create(path).with_context(|| path.display().to_string())?),

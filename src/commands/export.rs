@@ -131,6 +131,7 @@ fn write(session: &Session, folder: &Path, files: &[Written]) -> anyhow::Result<
     for file in files {
         let path = folder.join(&file.name);
         files::replace(&opened, &file.name, file.text.as_bytes(), 0o644)
+            .map(drop)
             .with_context(|| format!("{} cannot be written", path.display()))?;
         if !session.style.quiet {
             report::tell(&format!("written: {}", path.display()));

@@ -20,9 +20,9 @@ use crate::act::context::Act;
 use crate::config::{Table, TableErrors, locate};
 use crate::exit_code::ExitCode;
 use crate::reactor;
-use crate::report::Style;
+use crate::report::{self, Style};
 use crate::selection::{self, Unknown};
-use crate::state::folder::Folder;
+use crate::state::folder::{Folder, Refused};
 use crate::state::ledger::Ledger;
 use crate::sys::shell;
 use crate::sys::startup::Inherited;
@@ -83,12 +83,14 @@ impl Session {
 }
 
 /// Ids that have a record made from this very table but no entry in it any more.
-pub fn gone(table: &Table) -> Vec<String> {
-    let Ok(folder) = Folder::open(&table.pids_dir) else {
-        return Vec::new();
-    };
-    let Ok(ledger) = Ledger::read(&folder) else {
-        return Vec::new();
+fn gone(table: &Table, folder: Result<&Folder, &Refused>) -> Vec<String> {
+    let ledger = match folder.map(Ledger::read) {
+        Ok(Ok(ledger)) => ledger,
+        Ok(Err(why)) => {
+            report::warn(&format!("services without an entry cannot be known: {why}"));
+            return Vec::new();
+        }
+        Err(_) => return Vec::new(),
     };
     let known: std::collections::HashSet<&str> = table
         .services
@@ -108,8 +110,12 @@ pub fn gone(table: &Table) -> Vec<String> {
 }
 
 /// The services that the words mean, and the ids without an entry that they mean.
-pub fn select(table: &Table, words: &[String]) -> Result<(Vec<usize>, Vec<String>), Unknown> {
-    selection::select(table, words, &gone(table))
+pub fn select(
+    table: &Table,
+    folder: Result<&Folder, &Refused>,
+    words: &[String],
+) -> Result<(Vec<usize>, Vec<String>), Unknown> {
+    selection::select(table, words, &gone(table, folder))
 }
 
 /// Runs the work of a command to its end. `leave_after`: so many interrupts end pidctl at once.

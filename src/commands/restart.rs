@@ -6,6 +6,7 @@ use crate::act::outcome::{StartOutcome, Started, StopOutcome, Stopped};
 use crate::act::stop::{Options, Targets};
 use crate::exit_code::ExitCode;
 use crate::report::json;
+use crate::selection;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -21,7 +22,7 @@ pub fn run(
 ) -> anyhow::Result<ExitCode> {
     let table = session.table()?;
     let order = start::order(&table, &start.words, start.no_deps)?;
-    let (indices, _) = super::select(&table, &stop.words)?;
+    let (indices, _) = selection::select(&table, &stop.words, &[])?;
     if stop.dry_run {
         let stopping = stop::run(session, stop)?;
         return Ok(stopping.and(start::run(session, start)?));

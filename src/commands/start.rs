@@ -47,13 +47,7 @@ pub fn order(
     words: &[String],
     no_deps: bool,
 ) -> Result<Vec<usize>, selection::Unknown> {
-    let (chosen, gone) = super::select(table, words)?;
-    if let (Some(word), false) = (gone.first(), words.is_empty()) {
-        return Err(selection::Unknown {
-            word: word.clone(),
-            nearest: None,
-        });
-    }
+    let (chosen, _) = selection::select(table, words, &[])?;
     let order = selection::with_dependencies(table, &chosen);
     Ok(if no_deps {
         order

@@ -12,6 +12,7 @@ use crate::observe::{self, Found, Observation, Scene};
 use crate::reactor;
 use crate::report::status::{self, HealthWord, Row, State};
 use crate::report::{self, Style, json, watch};
+use crate::selection;
 use crate::state::folder::Folder;
 use crate::state::record::{Instance, Phase};
 use crate::sys::boot;
@@ -29,9 +30,11 @@ pub struct Request {
 
 pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
     let table = session.table()?;
-    super::select(&table, &request.words)?;
-    let style = session.style;
     let act = session.act(&table, false, false)?;
+    if selection::select(&table, &request.words, &[]).is_err() {
+        super::select(&table, act.folder.as_deref(), &request.words)?;
+    }
+    let style = session.style;
     let shared = act.clone();
     let words = request.words.clone();
     match request.watch {
@@ -93,10 +96,11 @@ fn show(style: &Style, rows: &[Row]) {
 
 /// One row for each selected service, and for the records of this table that have no entry in it.
 async fn look(act: &Rc<Act>, words: &[String]) -> Vec<Row> {
-    let (indices, gone) = super::select(&act.table, words).unwrap_or_default();
     // It may have been made since the last look.
     let made = Folder::open(&act.table.pids_dir);
-    let scene = Scene::new(&act.place, made.as_ref(), &act.table);
+    let folder = made.as_ref();
+    let (indices, gone) = super::select(&act.table, folder, words).unwrap_or_default();
+    let scene = Scene::new(&act.place, folder, &act.table);
     for warning in &scene.ledger.warnings {
         report::warn(warning);
     }

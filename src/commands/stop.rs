@@ -24,10 +24,10 @@ pub struct Request {
 
 pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
     let table = session.table()?;
-    let (indices, gone) = super::select(&table, &request.words)?;
+    let act = session.act(&table, false, false)?;
+    let (indices, gone) = super::select(&table, act.folder.as_deref(), &request.words)?;
     let targets = Targets { indices, gone };
     let style = session.style;
-    let act = session.act(&table, false, false)?;
     if request.dry_run {
         return Ok(foresee(&act, &style, &targets, &request.options));
     }

@@ -1,6 +1,8 @@
 //! The folder of the PID files: opened once, judged once, everything in it reached through it.
 
+use super::ledger::Snapshot;
 use crate::sys::{files, lock};
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +17,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Folder {
     pub path: PathBuf,
     fd: OwnedFd,
+    /// What its records were when they were last read or written through here.
+    pub(super) last: RefCell<Option<Snapshot>>,
 }
 
 #[derive(Debug)]
@@ -39,6 +43,7 @@ impl Folder {
         Ok(Folder {
             path: path.to_path_buf(),
             fd,
+            last: RefCell::default(),
         })
     }
 

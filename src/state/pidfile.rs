@@ -28,24 +28,28 @@ pub fn name(id: &str) -> String {
 }
 
 pub fn read(folder: &Folder, id: &str) -> PidFile {
-    match files::read_suspiciously(folder, &name(id), LIMIT) {
+    let cannot = |error| PidFile::Unknown(format!("{id}.pid cannot be read: {error}"));
+    match files::open_suspiciously(folder, &name(id)) {
         Ok(Suspect::Missing) => PidFile::Missing,
         Ok(Suspect::NotRegular(kind)) => {
             PidFile::Unknown(format!("{}.pid is {}, left alone", id, kind.name()))
         }
         Ok(Suspect::Untrusted(why)) => PidFile::Unknown(format!("{id}.pid is refused: {why}")),
-        Ok(Suspect::Content(content, stat)) => match parse(&content) {
-            Ok(pid) => PidFile::Pid {
-                pid,
-                written: SystemTime::UNIX_EPOCH
-                    + Duration::new(
-                        stat.st_mtime.max(0) as u64,
-                        stat.st_mtime_nsec.clamp(0, 999_999_999) as u32,
-                    ),
+        Ok(Suspect::Regular(file, stat)) => match files::read(&file, &stat, LIMIT) {
+            Ok(content) => match parse(&content) {
+                Ok(pid) => PidFile::Pid {
+                    pid,
+                    written: SystemTime::UNIX_EPOCH
+                        + Duration::new(
+                            stat.st_mtime.max(0) as u64,
+                            stat.st_mtime_nsec.clamp(0, 999_999_999) as u32,
+                        ),
+                },
+                Err(what) => PidFile::Garbage(format!("{id}.pid holds {what}")),
             },
-            Err(what) => PidFile::Garbage(format!("{id}.pid holds {what}")),
+            Err(error) => cannot(error),
         },
-        Err(error) => PidFile::Unknown(format!("{id}.pid cannot be read: {error}")),
+        Err(error) => cannot(error),
     }
 }
 
@@ -74,7 +78,7 @@ pub fn parse(content: &[u8]) -> Result<i32, String> {
 
 /// Mode 0644 whatever the umask.
 pub fn write(folder: &Folder, id: &str, pid: i32) -> io::Result<()> {
-    files::replace(folder, &name(id), format!("{pid}\n").as_bytes(), 0o644)
+    files::replace(folder, &name(id), format!("{pid}\n").as_bytes(), 0o644).map(drop)
 }
 
 /// Removes `<id>.pid` if it still holds one of `pids` or is garbage; another's is left alone.

@@ -6,6 +6,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -86,20 +87,19 @@ pub fn untrusted(uid: u32, mode: u32) -> Option<Untrusted> {
     (mode & 0o022 != 0).then_some(Untrusted::Mode(mode))
 }
 
-/// A file read under suspicion.
+/// A file opened under suspicion.
 #[derive(Debug)]
 pub enum Suspect {
     Missing,
-    /// Not a regular file; nothing was read.
+    /// Not a regular file; there is nothing to read.
     NotRegular(Kind),
     /// Another user could have written it.
     Untrusted(Untrusted),
-    /// The first `limit` bytes.
-    Content(Vec<u8>, FileStat),
+    Regular(File, FileStat),
 }
 
-/// Reads at most `limit` bytes of `name` in `folder`, never blocking, never through a link.
-pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Result<Suspect> {
+/// Opens `name` in `folder` for reading, never blocking, never through a link.
+pub fn open_suspiciously(folder: impl AsFd, name: &str) -> io::Result<Suspect> {
     let flags = OFlag::O_RDONLY
         | OFlag::O_NOFOLLOW
         | OFlag::O_NONBLOCK
@@ -125,10 +125,14 @@ pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Res
     if let Some(why) = untrusted(stat.st_uid, stat.st_mode) {
         return Ok(Suspect::Untrusted(why));
     }
+    Ok(Suspect::Regular(File::from(fd), stat))
+}
+
+/// The first `limit` bytes of what was just opened.
+pub fn read(mut file: &File, stat: &FileStat, limit: usize) -> io::Result<Vec<u8>> {
     // Room for what it holds and one byte more: a read that leaves room has met the end.
     let size = usize::try_from(stat.st_size).unwrap_or(0).min(limit);
     let mut content = vec![0; size + 1];
-    let mut file = std::fs::File::from(fd);
     let first = file.read(&mut content)?;
     content.truncate(first);
     if first > size {
@@ -136,7 +140,7 @@ pub fn read_suspiciously(folder: impl AsFd, name: &str, limit: usize) -> io::Res
         file.take(limit as u64).read_to_end(&mut content)?;
     }
     content.truncate(limit);
-    Ok(Suspect::Content(content, stat))
+    Ok(content)
 }
 
 /// What stands at that name, links not followed; `None`: nothing.
@@ -149,16 +153,12 @@ pub fn kind_at(folder: impl AsFd, name: &str) -> io::Result<Option<Kind>> {
 }
 
 /// Writes `content` aside and renames it over `name`: readers see the old or the new, never a part.
-/// The mode holds whatever the umask.
-pub fn replace(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
+/// The mode holds whatever the umask. Gives the new file.
+pub fn replace(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::Result<File> {
     let aside = format!(".{name}.{}.new", std::process::id());
-    let result = write_aside(&folder, &aside, content, mode).and_then(|()| {
-        Ok(nix::fcntl::renameat(
-            &folder,
-            aside.as_str(),
-            &folder,
-            name,
-        )?)
+    let result = write_aside(&folder, &aside, content, mode).and_then(|file| {
+        nix::fcntl::renameat(&folder, aside.as_str(), &folder, name)?;
+        Ok(file)
     });
     if result.is_err() {
         let _ = remove(&folder, &aside);
@@ -166,7 +166,7 @@ pub fn replace(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::
     result
 }
 
-fn write_aside(folder: &impl AsFd, aside: &str, content: &[u8], mode: u32) -> io::Result<()> {
+fn write_aside(folder: &impl AsFd, aside: &str, content: &[u8], mode: u32) -> io::Result<File> {
     let flags =
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(mode);
@@ -178,11 +178,12 @@ fn write_aside(folder: &impl AsFd, aside: &str, content: &[u8], mode: u32) -> io
         }
         result => result?,
     };
-    let mut file = std::fs::File::from(fd);
+    let mut file = File::from(fd);
     if fstat(&file)?.st_mode & 0o7777 != mode.bits() {
         nix::sys::stat::fchmod(&file, mode)?;
     }
-    file.write_all(content)
+    file.write_all(content)?;
+    Ok(file)
 }
 
 /// Removes a name; that it was missing already is fine.

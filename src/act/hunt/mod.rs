@@ -82,19 +82,20 @@ struct Chase<'a> {
     trouble: Option<String>,
 }
 
-/// Ends the family. Woken by every exit itself; nothing polls.
-pub async fn end(act: &Rc<Act>, hunt: Hunt) -> Caught {
+/// Ends the family. Woken by every exit itself; nothing polls. Borrowed: a future keeps what it is given
+/// twice.
+pub async fn end(act: &Rc<Act>, hunt: &mut Hunt) -> Caught {
     end_measured(act, hunt, None).await
 }
 
 /// The same; what happens is written down with its times.
-pub async fn end_measured(act: &Rc<Act>, mut hunt: Hunt, gauge: Option<&Rc<Gauge>>) -> Caught {
+pub async fn end_measured(act: &Rc<Act>, hunt: &mut Hunt, gauge: Option<&Rc<Gauge>>) -> Caught {
     let began = Instant::now();
     let _hunter = act.walker.hunter();
     let first = std::mem::take(&mut hunt.first);
     let mut chase = Chase {
         act,
-        hunt: &hunt,
+        hunt,
         gauge,
         family: Members::default(),
         denied: HashSet::new(),

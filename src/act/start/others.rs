@@ -10,6 +10,7 @@ use crate::config::Service;
 use crate::environment::{self, Environment};
 use crate::observe;
 use crate::reactor;
+use crate::state::ledger::Ledger;
 use crate::state::pidfile;
 use crate::state::record::{Entry, Instance, Phase};
 use crate::sys::proc::{self, Identity};
@@ -108,8 +109,8 @@ impl Story {
             }
             if let Ok(folder) = &act.folder {
                 // The end of the starter changes no file.
-                if let Ok(ledger) = crate::state::ledger::Ledger::read(folder) {
-                    records.change(|records| *records = Rc::new(ledger));
+                if let Ok(ledger) = Ledger::read(folder) {
+                    records.change(|records| *records = ledger);
                 }
             }
         }

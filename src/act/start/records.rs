@@ -23,7 +23,7 @@ impl Story {
         why: &'static str,
     ) -> Caught {
         let service = self.service();
-        let hunt = Hunt {
+        let mut hunt = Hunt {
             label: self.id().to_string(),
             traces,
             first,
@@ -36,7 +36,7 @@ impl Story {
             already_signalled: false,
             why,
         };
-        Box::pin(hunt::end(&self.act, hunt)).await
+        Box::pin(hunt::end(&self.act, &mut hunt)).await
     }
 
     /// Removes record and PID file of an instance that has been ended; the claim stays.

@@ -40,7 +40,7 @@ impl Story {
             (None, None) => StopScope::Family,
         };
         let (kill_at, give_up_at) = self.slice.as_ref().map(Slice::times).unzip();
-        let hunt = Hunt {
+        let mut hunt = Hunt {
             label: self.id.clone(),
             traces,
             first,
@@ -54,7 +54,7 @@ impl Story {
             why: "stop",
         };
         let gauge = self.options.gauges.get(&self.id);
-        let caught = Box::pin(hunt::end_measured(&self.act, hunt, gauge)).await;
+        let caught = Box::pin(hunt::end_measured(&self.act, &mut hunt, gauge)).await;
         let mut pids: Vec<i32> = pid
             .into_iter()
             .chain(leader.map(|leader| leader.pid))
