@@ -153,9 +153,9 @@ pub fn kind_at(folder: impl AsFd, name: &str) -> io::Result<Option<Kind>> {
 }
 
 /// Writes `content` aside and renames it over `name`: readers see the old or the new, never a part.
-/// The mode holds whatever the umask. Gives the new file.
+/// The mode holds whatever the umask. Gives the new file. The caller keeps other writers away.
 pub fn replace(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::Result<File> {
-    let aside = format!(".{name}.{}.new", std::process::id());
+    let aside = format!(".{name}.new");
     let result = write_aside(&folder, &aside, content, mode).and_then(|file| {
         nix::fcntl::renameat(&folder, aside.as_str(), &folder, name)?;
         Ok(file)
@@ -172,7 +172,7 @@ fn write_aside(folder: &impl AsFd, aside: &str, content: &[u8], mode: u32) -> io
     let mode = Mode::from_bits_truncate(mode);
     let fd = match openat(folder, aside, flags, mode) {
         Err(nix::errno::Errno::EEXIST) => {
-            // Left by a command of our PID that was killed; PIDs are reused.
+            // Left by a command that was killed.
             remove(folder, aside)?;
             openat(folder, aside, flags, mode)?
         }

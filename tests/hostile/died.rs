@@ -81,3 +81,21 @@ fn what_prepare_left_is_not_what_a_command_went_to_the_background_as() {
     env.ok(&["stop"]);
     env.assert_nobody_left();
 }
+
+#[test]
+fn what_was_being_written_is_swept_up_by_the_next_command() {
+    let env = TestEnv::new();
+    env.table(&[env.service("web")]);
+    env.up();
+    env.ok(&["stop"]);
+    let halves = ["pids/.web.pid.new", "pids/..pidctl.records.new"];
+    for half in halves {
+        env.write(half, "12");
+    }
+    env.forget_ready();
+    env.up();
+    env.ok(&["stop"]);
+    for half in halves {
+        assert!(!env.exists(half), "{half}");
+    }
+}
