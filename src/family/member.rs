@@ -27,11 +27,11 @@ impl Members {
     /// Holds those that are not held yet and still are who they were. Gives the numbers of the new
     /// ones, and counts who was gone before it could be held. An error (no more descriptors, say)
     /// leaves the rest held.
-    pub fn hold<'a>(
-        &mut self,
-        found: impl IntoIterator<Item = &'a Stat>,
-    ) -> io::Result<Vec<usize>> {
+    pub fn hold(&mut self, found: &[Stat]) -> io::Result<Vec<usize>> {
         let mut new = Vec::new();
+        if self.held.is_empty() {
+            self.held.reserve_exact(found.len());
+        }
         self.escaped = 0;
         for stat in found {
             if self.known.contains_key(&stat.identity()) || stat.pid <= 1 {

@@ -11,6 +11,8 @@ use std::time::SystemTime;
 
 impl Chase<'_> {
     pub(super) fn send(&mut self, signal: Signal, targets: &[usize]) {
+        // Most families have one member: room for four would be most of a thousand of them.
+        self.caught.receipts.reserve_exact(targets.len());
         for &number in targets {
             self.send_one(signal, number);
             // A stopped process acts on nothing else before SIGCONT.
