@@ -80,7 +80,8 @@ pub struct Row {
     pub description: String,
 }
 
-/// The table as text. Columns are as wide as their widest cell.
+/// The table as text. Columns are as wide as their widest cell. With `--quiet`, of what is not running
+/// alone; nothing where all run.
 pub fn table(style: &Style, rows: &[Row]) -> String {
     const HEAD: [&str; 9] = [
         "ID",
@@ -93,6 +94,13 @@ pub fn table(style: &Style, rows: &[Row]) -> String {
         "HEALTH",
         "DESCRIPTION",
     ];
+    let rows: Vec<&Row> = rows
+        .iter()
+        .filter(|row| !style.quiet || row.state != State::Running)
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
     let dash = || "-".to_string();
     let cells: Vec<[String; 9]> = rows
         .iter()
@@ -140,7 +148,7 @@ pub fn table(style: &Style, rows: &[Row]) -> String {
     };
     text.push_str(&render(&HEAD.map(str::to_string), None));
     text.push('\n');
-    for (row, cells) in rows.iter().zip(&cells) {
+    for (row, cells) in rows.into_iter().zip(&cells) {
         text.push_str(&render(cells, Some(row.state)));
         text.push('\n');
         for told in row.detail.iter().cloned().chain(changed(row)) {

@@ -91,6 +91,20 @@ fn the_table_shows_a_line_a_service() {
 }
 
 #[test]
+fn quiet_shows_what_is_not_running_alone() {
+    let env = TestEnv::new();
+    env.table(&[env.service("web"), env.service("off")]);
+    env.ok(&["start", "web"]);
+    let output = env.run(&["status", "-q"]).expect(3).expect_said("off");
+    assert!(!output.said().contains("web"), "{output}");
+    assert_eq!(env.ok(&["status", "-q", "web"]).said(), "");
+    assert_eq!(
+        env.ok(&["status", "-q", "--json", "web"]).state("web"),
+        "running"
+    );
+}
+
+#[test]
 fn stopped_is_3_and_stale_and_orphaned_are_1() {
     let env = TestEnv::new();
     env.table(&[env.service("web").does("child=setsid"), env.service("off")]);
