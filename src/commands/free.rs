@@ -5,7 +5,7 @@ use crate::act::context::Act;
 use crate::act::free;
 use crate::act::freed::{FreeOutcome, Freed, Story};
 use crate::act::holder::{Fate, Wish};
-use crate::config::{Table, locate};
+use crate::config::Table;
 use crate::exit_code::ExitCode;
 use crate::observe::{self, Scene};
 use crate::report::forecast::Forecast;
@@ -77,7 +77,7 @@ pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
 /// The table where one is found. Its mistakes count: a service of it must not be taken for a stranger.
 fn table(session: &Session, request: &Request) -> anyhow::Result<Rc<Table>> {
     match session.table_path() {
-        Ok(path) => Ok(Rc::new(locate::load(&path)?)),
+        Ok(path) => Ok(session.load(&path)?),
         Err(_) if !request.ports.is_empty() => Ok(Rc::new(Table::none())),
         Err(missing) => Err(missing.into()),
     }

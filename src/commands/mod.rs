@@ -52,7 +52,22 @@ impl Session {
     }
 
     pub fn table(&self) -> Result<Rc<Table>, TableErrors> {
-        Ok(Rc::new(locate::load(&self.table_path()?)?))
+        self.load(&self.table_path()?)
+    }
+
+    /// The table at this path, which `table_path` gave.
+    pub fn load(&self, path: &Path) -> Result<Rc<Table>, TableErrors> {
+        let mut table = locate::load(path);
+        if let Err(mistakes) = &mut table
+            && self.flag.is_none()
+            && std::env::var_os("PIDCTL_CONFIG").is_some_and(|named| named == path)
+        {
+            // A variable that was exported long ago is not on the command line to be seen.
+            for mistake in mistakes.errors.iter_mut().filter(|one| one.line.is_none()) {
+                mistake.message += " (the table that $PIDCTL_CONFIG names)";
+            }
+        }
+        table.map(Rc::new)
     }
 
     /// For commands that have no JSON form. `instead`: what there is, where there is something.

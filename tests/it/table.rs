@@ -252,6 +252,21 @@ fn it_is_found_in_the_nearest_parent_and_through_the_environment() {
 }
 
 #[test]
+fn a_missing_table_that_the_environment_names_is_told_with_the_variable() {
+    let env = TestEnv::new();
+    let call = |args: &[&str]| env.pidctl(args).env("PIDCTL_CONFIG", "nowhere.toml").run();
+    for args in [&["status"][..], &["free", "1"]] {
+        let output = call(args).expect(2).expect_said("$PIDCTL_CONFIG");
+        assert!(output.stderr.starts_with("nowhere.toml: "), "{output}");
+    }
+    let output = call(&["-c", "nowhere.toml", "status"]).expect(2);
+    assert!(!output.said().contains("PIDCTL_CONFIG"), "{output}");
+    env.write("nowhere.toml", format!("{WEB}nonsense = 1\n"));
+    let output = call(&["status"]).expect(2);
+    assert!(!output.said().contains("PIDCTL_CONFIG"), "{output}");
+}
+
+#[test]
 fn relative_paths_are_relative_to_the_folder_of_the_table() {
     let env = TestEnv::new();
     let dump = format!("dump={}", env.at("given"));
