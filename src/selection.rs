@@ -1,6 +1,6 @@
 //! Ids and names to services, and the order that dependencies demand.
 
-use crate::config::errors::nearest;
+use crate::config::errors::{is_alike, nearest};
 use crate::config::{Service, Table};
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,7 +15,13 @@ impl std::fmt::Display for Unknown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "no service \"{}\" in the table", self.word)?;
         match &self.nearest {
-            Some(nearest) => write!(f, "; did you mean \"{nearest}\"?"),
+            Some(nearest) if is_alike(&self.word, nearest) => {
+                write!(f, "; did you mean \"{nearest}\"?")
+            }
+            Some(nearest) => write!(
+                f,
+                "; the nearest is \"{nearest}\" (pidctl status lists all)"
+            ),
             None => f.write_str(" (pidctl status lists them)"),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Session, Usage};
 use crate::cli::Cli;
-use crate::config::errors::nearest;
+use crate::config::errors::{is_alike, nearest};
 use crate::exit_code::ExitCode;
 use crate::report;
 use clap::{Command, CommandFactory};
@@ -27,7 +27,10 @@ fn unknown(command: &Command, word: &str) -> Usage {
     let name = command.get_bin_name().unwrap_or("pidctl");
     let known = command.get_subcommands().map(Command::get_name);
     Usage(match nearest(word, known) {
-        Some(nearest) => format!("{name} has no command {word:?}; did you mean {nearest:?}?"),
+        Some(nearest) if is_alike(word, nearest) => {
+            format!("{name} has no command {word:?}; did you mean {nearest:?}?")
+        }
+        Some(_) => format!("{name} has no command {word:?} (pidctl help lists them)"),
         None => format!("{name} has no commands, so no page of {word:?}"),
     })
 }

@@ -72,6 +72,18 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// May this word be offered for the other as what was meant? So where one begins with the other, or a
+/// third of the letters are to be changed at most.
+pub fn is_alike(word: &str, known: &str) -> bool {
+    let (word, known) = (word.to_ascii_lowercase(), known.to_ascii_lowercase());
+    let letters = word.chars().count();
+    let most = letters / 3;
+    let begins = !word.is_empty() && (known.starts_with(&word) || word.starts_with(&known));
+    // The distance of two long words takes long.
+    let near = known.chars().count().abs_diff(letters) <= most;
+    begins || near && strsim::osa_distance(&word, &known) <= most
+}
+
 /// `text` as it is where it is a plain word, else quoted: a message stays one line of printable text.
 pub fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -128,6 +140,24 @@ mod tests {
             assert_eq!(nearest(word, known), Some(meant));
         }
         assert_eq!(nearest("x", []), None);
+    }
+
+    #[test]
+    fn a_word_is_offered_only_where_it_may_be_meant() {
+        for (word, known, offered) in [
+            ("prot", "port", true),
+            ("wrker", "worker", true),
+            ("API", "api_8000", true),
+            ("api_8001", "api_8000", true),
+            ("environment", "env", true),
+            ("nope", "worker", false),
+            ("3", "api", false),
+            ("web", "api", false),
+            ("", "api", false),
+        ] {
+            assert_eq!(is_alike(word, known), offered, "{word} {known}");
+        }
+        assert!(!is_alike(&"x".repeat(1 << 20), "api"));
     }
 
     #[test]

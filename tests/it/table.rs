@@ -308,6 +308,18 @@ fn defaults_hold_where_an_entry_is_silent() {
 }
 
 #[test]
+fn an_unknown_service_is_told_with_the_nearest_which_is_offered_only_where_it_may_be_meant() {
+    let env = TestEnv::new();
+    env.table(&[env.service("worker"), env.service("web")]);
+    let meant = env.run(&["stop", "wrker"]).expect(2);
+    assert!(meant.stderr.contains("did you mean \"worker\"?"), "{meant}");
+    let other = env.run(&["stop", "quux"]).expect(2).expect_said("nearest");
+    assert!(!other.stderr.contains("did you mean"), "{other}");
+    let page = env.run(&["man", "quux"]).expect(2);
+    assert!(!page.stderr.contains("did you mean"), "{page}");
+}
+
+#[test]
 fn usage_errors_are_exit_2_and_help_and_version_0() {
     let env = TestEnv::new();
     env.table(&[env.service("web")]);
