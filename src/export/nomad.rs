@@ -42,10 +42,17 @@ pub fn job(table: &Table, options: &Options) -> Result<Job> {
     let name = super::sanitize(&options.prefix);
     let mut warnings = general_warnings(table, options);
     let mut groups = Vec::with_capacity(table.services.len());
+    // What is said of several services is said once.
+    let mut told_of: Vec<(String, Vec<&str>)> = Vec::new();
     for service in &table.services {
-        let mut told = |text: &str| warnings.push(format!("{}: {text}", service.id));
+        let mut told = |text: &str| match told_of.iter_mut().find(|(said, _)| said == text) {
+            Some((_, ids)) => ids.push(&service.id),
+            None => told_of.push((text.to_owned(), vec![&service.id])),
+        };
         groups.push(group(table, service, &name, options, &mut told)?);
     }
+    let told = told_of.iter();
+    warnings.extend(told.map(|(text, ids)| format!("{}: {text}", ids.join(", "))));
     let job = json!({"Job": {
         "ID": name,
         "Name": name,

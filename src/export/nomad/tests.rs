@@ -148,6 +148,17 @@ fn prepare_runs_before_and_after_the_ports_of_dependencies() {
 }
 
 #[test]
+fn what_holds_for_several_services_is_told_once() {
+    let mut services = ["a", "b"].map(|name| sample::service(name, None));
+    for service in &mut services {
+        service.daemonizes = true;
+    }
+    let (_, warnings) = job_of(services.to_vec());
+    assert_eq!(warnings.matches("daemonizes").count(), 1, "{warnings}");
+    assert!(warnings.contains("a, b: daemonizes"), "{warnings}");
+}
+
+#[test]
 fn what_nomad_cannot_do_is_told() {
     let plain = main_of(sample::service("x", None)).1;
     let tells = |change: &dyn Fn(&mut Service), expected: &str| {
