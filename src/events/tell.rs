@@ -164,7 +164,10 @@ fn words(kind: Option<EventKind>, told: &mut Told) -> String {
                 + &status(failed)
         }
         Escalation => {
-            "escalated to ".to_owned() + take("signal").as_deref().unwrap_or("SIGKILL") + &of(", ")
+            let signal = take("signal").unwrap_or("SIGKILL".to_owned());
+            let whom = take("processes").filter(|whom| !whom.is_empty());
+            let whom = whom.map(|whom| format!(" for PID {whom}"));
+            format!("escalated to {signal}") + &whom.unwrap_or_else(|| of(", "))
         }
         Exit => pid.unwrap_or("a process".to_owned()) + " ended" + &status(take("status")),
         Stopped => {
@@ -207,8 +210,18 @@ fn text(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
+        Value::Array(values) => Some(list(values.iter().filter_map(|value| text(Some(value))))),
+        Value::Object(keys) => {
+            Some(list(keys.iter().filter_map(|(key, value)| {
+                Some(format!("{key} {}", text(Some(value))?))
+            })))
+        }
         other => Some(other.to_string()),
     }
+}
+
+fn list(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// `350ms`, `10.2s`, `1m 30s`.
@@ -244,7 +257,8 @@ mod tests {
             r#"{"time":"2026-11-20T03:00:00.000Z","event":"start","service":"api_8000","pid":12,"why":"pidctl start"}"#,
             r#"{"time":"2026-11-20T03:00:00.350Z","event":"ready","service":"api_8000","pid":12,"why":""}"#,
             r#"{"time":"2026-11-20T03:00:01.000Z","event":"signal","service":"api_8000","pid":12,"why":"pidctl stop","signal":"SIGTERM"}"#,
-            r#"{"time":"2026-11-20T03:00:11.000Z","event":"escalation","service":"api_8000","pid":12,"why":"still alive","signal":"SIGKILL","survivors":[13,14]}"#,
+            r#"{"time":"2026-11-20T03:00:11.000Z","event":"escalation","service":"api_8000","pid":12,"why":"still alive","signal":"SIGKILL","survivors":[13,{"pid":14}]}"#,
+            r#"{"time":"2026-11-20T03:00:11.000Z","event":"escalation","service":"api_8000","pid":12,"why":"time is up","processes":["12 (node)","13 (sh)"]}"#,
             r#"{"time":"2026-11-20T03:00:11.200Z","event":"exit","service":"api_8000","pid":12,"why":"","status":"SIGKILL"}"#,
             r#"{"time":"2026-11-20T03:00:11.300Z","event":"stopped","service":"api_8000","pid":12,"why":"","elapsed_ms":10290}"#,
             r#"{"time":"2026-11-20T03:00:11.400Z","event":"port_freed","service":null,"pid":99,"why":"nginx","port":8000}"#,
@@ -260,7 +274,8 @@ mod tests {
                 "api_8000  started, PID 12: pidctl start",
                 "api_8000  ready, PID 12, 350ms after start",
                 "api_8000  SIGTERM sent to PID 12: pidctl stop",
-                "api_8000  escalated to SIGKILL, PID 12, 10.0s after SIGTERM: still alive [survivors [13,14]]",
+                "api_8000  escalated to SIGKILL, PID 12, 10.0s after SIGTERM: still alive [survivors 13, pid 14]",
+                "api_8000  escalated to SIGKILL for PID 12 (node), 13 (sh), 10.0s after SIGTERM: time is up",
                 "api_8000  PID 12 ended (SIGKILL), 10.2s after SIGTERM",
                 "api_8000  stopped, PID 12, 10.3s after SIGTERM",
                 "-         port 8000 freed, PID 99: nginx",
