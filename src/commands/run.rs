@@ -52,7 +52,8 @@ impl Run {
         let ids = order
             .iter()
             .map(|&index| act.table.services[index].id.as_str());
-        let width = results::width(ids);
+        // What a log line says begins behind its prefix and ` | `: so does what is said here.
+        let width = results::width(ids) + usize::from(order.len() > 1);
         let (shared, shown) = (act.clone(), screen.clone());
         let foreground = Foreground::new(&act, &order, move |index, news| {
             let id = &shared.table.services[index].id;
@@ -142,7 +143,7 @@ impl Run {
         let why = match reactor::race(asked, ended).await {
             Either::First(Either::First(())) => {
                 self.screen.start_over();
-                "stopping (once more: SIGKILL)"
+                "stopping all (another Ctrl-C or SIGTERM kills at once)"
             }
             Either::First(Either::Second(())) => {
                 crate::report::warn("nobody reads the output any more: stopping");

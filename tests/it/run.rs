@@ -29,10 +29,17 @@ fn the_output_of_this_start_is_shown_and_not_an_older_one() {
     await_started(&run, "two");
     run.signal(Signal::SIGTERM);
     let output = run.finish().expect(0);
-    for line in ["one | hello\n", "one | oh\n", "two | fresh\n"] {
+    // What pidctl says begins in the column of what the services say.
+    for line in [
+        "one | hello\n",
+        "one | oh\n",
+        "two | fresh\n",
+        "\none   started  ",
+    ] {
         assert!(output.stdout.contains(line), "no {line:?} in {output}");
     }
     assert!(!output.stdout.contains("older"), "{output}");
+    assert!(output.stderr.contains("another Ctrl-C"), "{output}");
     assert!(env.log("one").contains("hello"), "the log is written too");
     env.assert_nobody_left();
 }
@@ -130,7 +137,7 @@ fn a_stop_by_another_command_is_told_and_no_failure() {
     await_started(&run, "one");
     await_started(&run, "two");
     env.ok(&["stop", "one"]);
-    run.await_stdout("one  stopped");
+    run.await_stdout("one   stopped");
     env.ok(&["stop", "two"]);
     let output = run.finish().expect(0);
     assert!(output.stdout.contains("by another command"), "{output}");
@@ -166,7 +173,7 @@ fn a_stop_and_a_start_beside_others_are_followed_on() {
     await_started(&run, "web");
     await_started(&run, "other");
     env.ok(&["stop", "web"]);
-    run.await_stdout("web    stopped");
+    run.await_stdout("web     stopped");
     env.ok(&["start", "web"]);
     run.await_stdout(&format!("PID {}, by another command", env.pid_text("web")));
     run.signal(Signal::SIGINT);
