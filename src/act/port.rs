@@ -9,6 +9,7 @@ use crate::family::holders::{self, Held};
 use crate::family::instance;
 use crate::family::stranger::{self, Finding, Measure};
 use crate::family::trace::Traces;
+use crate::logs::sanitize::{brief, sanitize};
 use crate::state::folder::Refused;
 use crate::state::ledger::Ledger;
 use crate::sys::boot;
@@ -17,6 +18,7 @@ use crate::sys::pidfd::Pidfd;
 use crate::sys::proc::{self, Identity, Stat};
 use crate::sys::users;
 use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -149,26 +151,13 @@ fn qualifying_root(measure: &Measure<'_>, holder: &Stat, which: Takeover) -> Res
 pub fn name(stat: &Stat) -> String {
     let user = proc::uid(stat.pid).map_or_else(|_| "?".to_string(), users::name_of);
     let line = proc::cmdline(stat.pid).unwrap_or_default();
-    let mut line = line
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ");
+    let line: Vec<&[u8]> = line.iter().map(|word| word.as_bytes()).collect();
     // A title that a process gave itself is padded to the length of what it overwrote.
-    line.truncate(line.trim_end().len());
-    if line.len() > 60 {
-        let end = (0..=57)
-            .rev()
-            .find(|&at| line.is_char_boundary(at))
-            .unwrap_or(0);
-        line.truncate(end);
-        line.push_str("...");
-    }
-    let line = crate::logs::sanitize::sanitize(line.as_bytes());
+    let line = brief(line.join(&b' ').trim_ascii_end());
     format!(
         "PID {} ({}, user {user}: {line})",
         stat.pid,
-        crate::logs::sanitize::sanitize(stat.comm.as_bytes())
+        sanitize(stat.comm.as_bytes())
     )
 }
 

@@ -8,6 +8,20 @@ pub fn sanitize(bytes: &[u8]) -> String {
     shown
 }
 
+/// The same, cut where it is long: a command line with a class path would bury what is said of it.
+pub fn brief(bytes: &[u8]) -> String {
+    /// In bytes.
+    const LONGEST: usize = 200;
+    let mut shown = sanitize(bytes);
+    if shown.len() > LONGEST {
+        let ends = shown.char_indices().map(|(at, c)| at + c.len_utf8());
+        let end = ends.take_while(|end| *end <= LONGEST).last();
+        shown.truncate(end.unwrap_or(0));
+        shown.push('…');
+    }
+    shown
+}
+
 /// What becomes of the colour sequences (SGR, `ESC [ … m`) in a service's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
@@ -95,6 +109,16 @@ mod tests {
             (b"", ""),
         ] {
             assert_eq!(sanitize(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_long_is_cut_between_characters() {
+        let line = "node /srv/shop/node_modules/.bin/next dev --hostname 127.0.0.1 -p 3000";
+        assert_eq!(brief(line.as_bytes()), line);
+        for long in ["ä".repeat(3000), "\u{1b}".repeat(3000)] {
+            let shown = brief(long.as_bytes());
+            assert!(shown.len() <= 200 + '…'.len_utf8() && shown.ends_with('…'));
         }
     }
 

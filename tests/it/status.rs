@@ -194,7 +194,8 @@ fn unknown_is_4_and_outweighs_all_others() {
 fn a_foreign_holder_of_the_port_is_named() {
     let env = TestEnv::new();
     let port = env.free_port();
-    let stranger = env.stranger(&["listen", &format!("port={port}")]);
+    let last = "say=last";
+    let stranger = env.stranger(&["listen", &format!("port={port}"), last]);
     let web = env.service("web").port(port).does("listen");
     let id = web.id();
     env.table(&[web]);
@@ -202,6 +203,7 @@ fn a_foreign_holder_of_the_port_is_named() {
     assert_eq!(status.state(&id), "stopped");
     let detail = status.service(&id)["detail"].to_string();
     assert!(detail.contains(&stranger.pid()), "{detail}");
+    assert!(detail.contains(last), "it is not told in full: {detail}");
     let text = env.run(&["status"]).expect(3);
     assert!(text.said().contains(&stranger.pid()), "{text}");
 }
