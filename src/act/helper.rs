@@ -5,10 +5,11 @@
 use super::context::Act;
 use super::health;
 use super::hunt::{self, Hunt};
+use super::last_words::LastWords;
 use crate::config::{Command, Schedule, StopScope};
 use crate::environment::{Environment, TOKEN};
 use crate::family::trace::{self, Traces};
-use crate::reactor;
+use crate::reactor::{self, Either};
 use crate::sys::boot;
 use crate::sys::proc::Identity;
 use crate::sys::spawn::{self, Gate, Prepared};
@@ -68,19 +69,14 @@ impl Helper {
     pub async fn check(&self, command: &Command, timeout: Duration) -> Result<(), String> {
         let failed = |error: io::Error| format!("the health command cannot be run: {error}");
         let running = self.start(command).map_err(failed)?;
-        let exit = reactor::by(
-            Instant::now() + timeout,
-            self.act.children.exited(running.leader.pid),
-        )
-        .await;
-        match exit {
-            Some(Exit::Code(0)) => Ok(()),
-            Some(exit) => Err(format!("the health command ended with {exit}")),
-            None => Err(format!(
-                "the health command did not end in {}",
-                health::seconds(timeout)
-            )),
-        }
+        let exit = self.act.children.exited(running.leader.pid);
+        let exit = reactor::race(exit, running.words.listen());
+        let what = match reactor::by(Instant::now() + timeout, exit).await {
+            Some(Either::First(Exit::Code(0))) => return Ok(()),
+            Some(Either::First(exit)) => format!("ended with {exit}"),
+            _ => format!("did not end in {}", health::seconds(timeout)),
+        };
+        Err(running.words.after(format!("the health command {what}")))
     }
 
     fn start(&self, command: &Command) -> io::Result<Running> {
@@ -98,8 +94,9 @@ impl Helper {
         let token = trace::token_value(&instance, Some(&helper), &folder);
         let prepared = prepare(command, &self.environment, token, true)?;
         let mut gate = Gate::new()?;
-        let null = &self.act.null;
-        let leader = gate.fork(prepared, null.as_fd(), null.as_fd(), &self.act.inherited)?;
+        let (words, output) = LastWords::new()?;
+        let null = self.act.null.as_fd();
+        let leader = gate.fork(prepared, null, output.as_fd(), &self.act.inherited)?;
         self.act.children.add(leader.pid);
         gate.open()?;
         Ok(Running {
@@ -107,6 +104,7 @@ impl Helper {
             id: self.id.clone(),
             leader,
             helper,
+            words,
         })
     }
 }
@@ -117,6 +115,7 @@ struct Running {
     id: String,
     leader: Identity,
     helper: String,
+    words: LastWords,
 }
 
 impl Drop for Running {

@@ -15,6 +15,7 @@ pub mod holder;
 pub mod hunt;
 pub mod journal;
 pub mod judge;
+mod last_words;
 pub mod launch;
 pub mod outcome;
 pub mod port;

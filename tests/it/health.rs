@@ -128,6 +128,33 @@ fn a_health_command_that_hangs_is_ended_with_all_it_started() {
 }
 
 #[test]
+fn the_last_line_of_a_health_command_that_fails_is_told() {
+    let env = TestEnv::new();
+    // Somebody holds the pipe open after its end.
+    let script = r"echo first; printf 'no \033[2Jroute\n' >&2; sleep 600 & exit 3";
+    let health = format!("health = {{ command = '''{script}''' }}");
+    env.table(&[env.service("web").key(health)]);
+    let told = "ended with exit status 3: no ^[[2Jroute";
+    let start = env.run(&["start", "--ready-timeout", "500ms"]).expect(1);
+    assert!(start.stdout.contains(told), "{start}");
+    assert!(env.survivors().is_empty(), "{:?}", env.survivors());
+    env.ok(&["start", "--no-wait"]);
+    await_that("it is not told", || {
+        env.run(&["status"]).stdout.contains(told)
+    });
+    env.ok(&["stop"]);
+    env.assert_nobody_left();
+}
+
+#[test]
+fn a_health_command_that_writes_much_does_not_wait_for_room() {
+    let env = TestEnv::new();
+    let health = "health = { command = 'yes | head -c 1000000', timeout = '1m' }";
+    env.table(&[env.service("web").key(health)]);
+    env.up();
+}
+
+#[test]
 fn without_a_port_alive_is_healthy() {
     let env = TestEnv::new();
     env.table(&[env.service("web")]);
