@@ -50,7 +50,7 @@ fn main() {
 
 fn run() -> anyhow::Result<ExitCode> {
     let inherited = sys::startup::prepare()?;
-    if let Some(code) = commands::completions::answer() {
+    if let Some(code) = commands::completions::answer().or_else(commands::resolve::answer) {
         return Ok(code);
     }
     let (words, drop_in) = drop_in(std::env::args_os().collect());

@@ -8,9 +8,11 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, connect, socket,
 };
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+
+const NO_ENVIRONMENT: &str = "its environment cannot be made";
 
 /// What a probe needs to know of the instance.
 pub struct Patient<'a> {
@@ -18,7 +20,7 @@ pub struct Patient<'a> {
     pub port: Option<u16>,
     /// The living family.
     pub family: &'a [i32],
-    /// Runs a health command with the service's environment.
+    /// Runs what `needs_helper`, with the service's environment.
     pub helper: Option<&'a Helper>,
 }
 
@@ -32,7 +34,12 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
                 listens(patient)?;
                 nobody_else_listens(patient)?;
             }
-            match reactor::by(Instant::now() + check.timeout, Box::pin(get_any(check))).await {
+            match reactor::by(
+                Instant::now() + check.timeout,
+                Box::pin(get_any(check, patient.helper)),
+            )
+            .await
+            {
                 Some(result) => result,
                 None => Err(format!(
                     "no answer from {} in {}",
@@ -45,7 +52,7 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
             command, timeout, ..
         } => match patient.helper {
             Some(helper) => Box::pin(helper.check(command, *timeout)).await,
-            None => Err("its environment cannot be made".to_string()),
+            None => Err(NO_ENVIRONMENT.to_string()),
         },
     }
 }
@@ -113,23 +120,33 @@ fn url(check: &HttpCheck) -> String {
     format!("http://{}:{}{}", check.host, check.port, check.path)
 }
 
-/// `localhost` means both loopbacks: either may answer.
-async fn get_any(check: &HttpCheck) -> Result<(), String> {
-    let addresses: Vec<SocketAddr> = if check.host == "localhost" {
-        vec![
-            (Ipv4Addr::LOCALHOST, check.port).into(),
-            (Ipv6Addr::LOCALHOST, check.port).into(),
-        ]
-    } else {
-        let host = check.host.trim_start_matches('[').trim_end_matches(']');
-        (host, check.port)
-            .to_socket_addrs()
-            .map_err(|error| format!("{host}: {error}"))?
-            .collect()
+/// A name has to be looked up, `localhost` aside, which means both loopbacks: either may answer.
+fn literal(check: &HttpCheck) -> Option<Vec<IpAddr>> {
+    if check.host == "localhost" {
+        return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    let address = check.host.trim_matches(['[', ']']).parse().ok()?;
+    Some(vec![address])
+}
+
+/// Whether the probe runs a process of its own.
+pub fn needs_helper(health: &Health) -> bool {
+    match health {
+        Health::Command { .. } => true,
+        Health::Http(check) => literal(check).is_none(),
+        Health::None | Health::Tcp => false,
+    }
+}
+
+async fn get_any(check: &HttpCheck, helper: Option<&Helper>) -> Result<(), String> {
+    let addresses = match (literal(check), helper) {
+        (Some(addresses), _) => addresses,
+        (None, Some(helper)) => Box::pin(helper.resolve(&check.host, check.timeout)).await?,
+        (None, None) => return Err(NO_ENVIRONMENT.to_string()),
     };
     let mut last = Err(format!("{} has no address", check.host));
     for address in addresses {
-        last = get(address, check).await;
+        last = get((address, check.port).into(), check).await;
         if last.is_ok() {
             break;
         }

@@ -1,4 +1,4 @@
-//! Commands that pidctl runs beside a service, with its user, environment and cwd: health checks.
+//! Commands that pidctl runs beside a service, with its user, environment and cwd, for its health checks.
 //! Ended as a family of their own at their time-out, when nobody waits for them any more, and when
 //! pidctl dies.
 
@@ -16,10 +16,14 @@ use crate::sys::spawn::{self, Gate, Prepared};
 use crate::sys::wait::Exit;
 use std::ffi::OsString;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// The first word to a pidctl that shall look up the host in the second.
+pub const RESOLVE: &str = "look up a host";
 
 pub struct Helper {
     pub act: Rc<Act>,
@@ -68,15 +72,48 @@ impl Helper {
     /// Runs a health command: exit 0 in time is healthy.
     pub async fn check(&self, command: &Command, timeout: Duration) -> Result<(), String> {
         let failed = |error: io::Error| format!("the health command cannot be run: {error}");
-        let running = self.start(command).map_err(failed)?;
+        let (exit, line) = self.run(command, timeout).await.map_err(failed)?;
+        let what = match exit {
+            Some(Exit::Code(0)) => return Ok(()),
+            Some(exit) => format!("ended with {exit}"),
+            None => format!("did not end in {}", health::seconds(timeout)),
+        };
+        let line = line.map_or(String::new(), |line| format!(": {line}"));
+        Err(format!("the health command {what}{line}"))
+    }
+
+    /// The addresses of a host. The C library's resolver blocks for as long as its servers are silent,
+    /// and with it would everybody else's story: so pidctl asks it in a process of its own.
+    pub async fn resolve(&self, host: &str, timeout: Duration) -> Result<Vec<IpAddr>, String> {
+        let ourselves = ["/proc/self/exe", RESOLVE, host].map(str::to_string);
+        let command = Command::Exec(ourselves.to_vec());
+        let failed = |error: io::Error| format!("{host} cannot be looked up: {error}");
+        let (exit, line) = self.run(&command, timeout).await.map_err(failed)?;
+        let line = line.unwrap_or_default();
+        match exit {
+            Some(Exit::Code(0)) => Ok(line.split(' ').flat_map(str::parse).collect()),
+            Some(_) => Err(format!("{host}: {line}")),
+            None => Err(format!(
+                "{host} was not found in {}",
+                health::seconds(timeout)
+            )),
+        }
+    }
+
+    /// How it ended, `None` where it did not in time, and the last line that it wrote.
+    async fn run(
+        &self,
+        command: &Command,
+        timeout: Duration,
+    ) -> io::Result<(Option<Exit>, Option<String>)> {
+        let running = self.start(command)?;
         let exit = self.act.children.exited(running.leader.pid);
         let exit = reactor::race(exit, running.words.listen());
-        let what = match reactor::by(Instant::now() + timeout, exit).await {
-            Some(Either::First(Exit::Code(0))) => return Ok(()),
-            Some(Either::First(exit)) => format!("ended with {exit}"),
-            _ => format!("did not end in {}", health::seconds(timeout)),
+        let exit = match reactor::by(Instant::now() + timeout, exit).await {
+            Some(Either::First(exit)) => Some(exit),
+            Some(Either::Second(())) | None => None,
         };
-        Err(running.words.after(format!("the health command {what}")))
+        Ok((exit, running.words.line()))
     }
 
     fn start(&self, command: &Command) -> io::Result<Running> {
@@ -140,7 +177,7 @@ impl Drop for Running {
             give_up_at: None,
             recorded: false,
             already_signalled: false,
-            why: "its health command took too long",
+            why: "its health check took too long",
         };
         let act = self.act.clone();
         act.unfinished.change(|count| *count += 1);

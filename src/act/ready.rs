@@ -4,7 +4,7 @@
 use super::context::Act;
 use super::health::{self, Patient};
 use super::helper::Helper;
-use crate::config::{Health, Service};
+use crate::config::Service;
 use crate::environment::Environment;
 use crate::family::holders;
 use crate::family::trace::{self, Traces};
@@ -347,14 +347,14 @@ pub async fn is_healthy(
     token: &str,
     family: &[i32],
 ) -> Result<(), String> {
-    let helper = match &service.health {
-        Health::Command { .. } => Some(Helper {
+    let helper = match health::needs_helper(&service.health) {
+        true => Some(Helper {
             act: act.clone(),
             id: service.id.clone(),
             environment: Environment::of(service)?,
             token: token.to_string(),
         }),
-        _ => None,
+        false => None,
     };
     let patient = Patient {
         health: &service.health,

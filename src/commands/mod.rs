@@ -9,6 +9,7 @@ pub mod free;
 pub mod init;
 pub mod logs;
 pub mod man;
+pub mod resolve;
 pub mod restart;
 pub mod run;
 pub mod schema;

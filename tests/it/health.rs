@@ -1,8 +1,9 @@
 //! Health: when a service is ready, and how it is told later that it is not well.
 
 use std::net::TcpStream;
+use std::path::Path;
 
-use crate::support::{Entry, TestEnv, await_that};
+use crate::support::{Entry, Output, TestEnv, await_that, is_root};
 
 fn web(env: &TestEnv, words: &str) -> (Entry, String) {
     let web = env.service("web").port(env.free_port()).does(words);
@@ -69,6 +70,59 @@ fn http_may_ask_another_address() {
     let key = format!("health = {{ http = 'http://localhost:{port}/x', timeout = '1s' }}");
     env.table(&[web.key(key)]);
     assert_eq!(env.up().outcome(&id), "started");
+}
+
+/// Runs the script where `hosts` is what the resolver reads; `None` where that cannot be.
+fn with_own_hosts(env: &TestEnv, script: &str) -> Option<Output> {
+    let unshare = Path::new("/usr/bin/unshare");
+    if !is_root() || !unshare.exists() {
+        eprintln!("skipped: needs root and unshare(1)");
+        return None;
+    }
+    let script = format!("mount --bind hosts /etc/hosts || exit 77\n{script}");
+    let call = env
+        .program(unshare)
+        .env("PIDCTL", env!("CARGO_BIN_EXE_pidctl"))
+        .args(&["-m", "--propagation", "private", "/bin/sh", "-c", &script]);
+    let output = call.run();
+    (output.code() != 77).then_some(output)
+}
+
+#[test]
+fn http_may_ask_a_host_by_its_name() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, "listen");
+    let port = web.port.unwrap();
+    env.write("hosts", "127.0.0.1 web.invalid\n");
+    env.table(&[web.key(format!(
+        "health = {{ http = 'http://web.invalid:{port}/x' }}"
+    ))]);
+    let script = "$PIDCTL --json start && $PIDCTL --json status";
+    if let Some(output) = with_own_hosts(&env, script) {
+        assert_eq!(output.code(), 0, "{output}");
+        assert_eq!(env.run(&["--json", "status"]).state(&id), "unhealthy");
+        let other = env.run(&["status"]).expect(150);
+        assert!(other.stdout.contains("web.invalid"), "{other}");
+    }
+}
+
+#[test]
+fn a_name_that_is_looked_up_for_ever_holds_up_nobody_else() {
+    let env = TestEnv::new();
+    let health = "health = { http = 'http://slow.invalid:1/', timeout = '200ms' }";
+    env.table(&[env.service("slow").key(health), env.service("quick")]);
+    // The resolver waits for a writer of this file.
+    let script = "$PIDCTL --json start --ready-timeout 600ms";
+    env.sh("mkfifo hosts").run().expect(0);
+    if let Some(output) = with_own_hosts(&env, script) {
+        assert_eq!(output.outcome("slow"), "failed", "{output}");
+        let why = output.service("slow")["detail"].to_string();
+        assert!(why.contains("slow.invalid"), "{why}");
+        assert_eq!(output.outcome("quick"), "started");
+        assert_eq!(env.survivors().len(), 1, "{:?}", env.survivors());
+        env.ok(&["stop"]);
+    }
+    env.assert_nobody_left();
 }
 
 #[test]
