@@ -7,7 +7,7 @@ use crate::act::outcome::{Effect, Receipt, StartOutcome, Started, StopOutcome, S
 pub fn started(style: &Style, started: &Started, width: usize) {
     tell_notes(&started.id, &started.notes);
     if !started.log_lines.is_empty() {
-        super::warn(&format!("{}: its last output:", started.id));
+        super::warn(&format!("{}: failed; its last output:", started.id));
         for text in &started.log_lines {
             super::warn(&format!("  | {text}"));
         }

@@ -104,6 +104,11 @@ fn the_last_words_are_those_of_this_attempt() {
     env.table(&[bad.words(&["complain=today's trouble", "exit=1"])]);
     let output = env.run(&["start"]).expect(1);
     assert!(output.said().contains("today's trouble"), "{output}");
+    // The failure itself may have been redirected elsewhere.
+    assert!(
+        output.stderr.contains("failed; its last output:"),
+        "{output}"
+    );
     assert!(!output.said().contains("yesterday's"), "{output}");
 }
 
