@@ -96,7 +96,7 @@ pub struct StartOptions {
     #[arg(long)]
     pub no_wait: bool,
     /// How long each attempt may take to become ready
-    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse_duration, allow_negative_numbers = true)]
     pub ready_timeout: Option<Duration>,
 }
 
@@ -106,10 +106,10 @@ pub struct StopOptions {
     #[arg(short, long)]
     pub force: bool,
     /// Wait so long before SIGKILL, whatever the table says (0: SIGKILL at once)
-    #[arg(short, long, value_name = "D", value_parser = parse_duration)]
+    #[arg(short, long, value_name = "D", value_parser = parse_duration, allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
     /// End the whole command within D, SIGKILL included
-    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    #[arg(long, value_name = "D", value_parser = parse_duration, allow_negative_numbers = true)]
     pub deadline: Option<Duration>,
 }
 
@@ -175,7 +175,7 @@ pub enum Command {
         #[command(flatten)]
         services: Services,
         /// So many times
-        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
         repeat: u32,
         /// Drill the running instances, and start them again
         #[arg(long)]
@@ -192,7 +192,7 @@ pub enum Command {
         #[arg(short, long)]
         follow: bool,
         /// How many lines of each service
-        #[arg(short = 'n', long, value_name = "LINES", default_value_t = crate::commands::logs::DEFAULT_LINES)]
+        #[arg(short = 'n', long, value_name = "LINES", default_value_t = crate::commands::logs::DEFAULT_LINES, allow_negative_numbers = true)]
         lines: usize,
         /// The event log instead: who was started, signalled, killed
         #[arg(long)]
@@ -201,13 +201,13 @@ pub enum Command {
     /// Free ports: stop whoever listens on them; needs no table
     Free {
         /// A port, or a range FROM-TO; none means every port of the table
-        #[arg(value_name = "PORT|FROM-TO", value_parser = crate::commands::free::parse_ports)]
+        #[arg(value_name = "PORT|FROM-TO", value_parser = crate::commands::free::parse_ports, allow_negative_numbers = true)]
         ports: Vec<(u16, u16)>,
         /// SIGKILL at once
         #[arg(short, long)]
         force: bool,
         /// Wait so long before SIGKILL [default: 10s, for a service its own]
-        #[arg(short, long, value_name = "D", value_parser = parse_duration)]
+        #[arg(short, long, value_name = "D", value_parser = parse_duration, allow_negative_numbers = true)]
         timeout: Option<Duration>,
         /// Only holders of this name (comm, or base name of the program)
         #[arg(long, value_name = "NAME")]

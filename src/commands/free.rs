@@ -31,9 +31,12 @@ pub struct Request {
 
 /// `8080`, or `8000-8100`.
 pub fn parse_ports(text: &str) -> Result<(u16, u16), String> {
-    let port = |text: &str| match text.parse() {
-        Ok(port @ 1..) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
-        _ => Err(format!("\"{text}\" is no port from 1 to 65535")),
+    let port = |word: &str| match word.parse() {
+        Ok(port @ 1..) if word.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
+        // `-5` and `80-` have an empty word, which would say nothing.
+        _ => Err(format!(
+            "\"{text}\" is no port from 1 to 65535 and no range of them"
+        )),
     };
     let (from, to) = match text.split_once('-') {
         Some((from, to)) => (port(from)?, port(to)?),

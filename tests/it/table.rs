@@ -336,6 +336,17 @@ fn usage_errors_are_exit_2_and_help_and_version_0() {
     ] {
         env.run(args).expect(2);
     }
+    // A negative number is no option, and `-- -5` would be a service of that name.
+    for args in [
+        &["stop", "-t", "-5"][..],
+        &["stop", "--deadline", "-5"],
+        &["logs", "-n", "-5"],
+        &["free", "-5"],
+        &["drill", "--repeat", "-5"],
+    ] {
+        let output = env.run(args).expect(2).expect_said("'-5'");
+        assert!(!output.stderr.contains("tip:"), "{output}");
+    }
     assert!(env.ok(&["--help"]).stdout.contains("start"));
     assert!(
         env.ok(&["--version"])
