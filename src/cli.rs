@@ -33,7 +33,7 @@ pub struct Global {
     /// One JSON document on standard output
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print failures only
+    /// Print failures only; of status, what is not running
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Print every process and signal
