@@ -52,6 +52,17 @@ fn is_assignment(word: &str) -> bool {
     })
 }
 
+/// Blanks, and lines that a backslash joins.
+fn after_blanks(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start_matches([' ', '\t']);
+        match text.strip_prefix("\\\n") {
+            Some(after) => text = after,
+            None => return text,
+        }
+    }
+}
+
 enum Token {
     Word {
         text: String,
@@ -69,28 +80,29 @@ struct Lexer<'a> {
 impl Lexer<'_> {
     /// `None`: not a simple command. `Some(None)`: the end.
     fn next(&mut self) -> Option<Option<Token>> {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
-        let Some(first) = self.rest.chars().next() else {
-            return Some(None);
-        };
-        if first == '#' || matches!(first, ';' | '&' | '|' | '(' | ')' | '\n') {
-            return None;
-        }
-        // `2>`, `>>`, `<`; `>&2` and `2>&1` hold their target themselves.
-        let digits = self.rest.trim_start_matches(|c: char| c.is_ascii_digit());
-        if digits.starts_with(['<', '>']) {
+        loop {
+            self.rest = after_blanks(self.rest);
+            let Some(first) = self.rest.chars().next() else {
+                return Some(None);
+            };
+            if first == '#' || matches!(first, ';' | '&' | '|' | '(' | ')' | '\n') {
+                return None;
+            }
+            // `2>`, `>>`, `<`; `>&2` and `2>&1` hold their target themselves.
+            let digits = self.rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            if !digits.starts_with(['<', '>']) {
+                return self.word().map(Some);
+            }
             let operator = digits.trim_start_matches(['<', '>', '|']);
             if digits.starts_with("<<") || operator.starts_with('(') {
                 return None;
             }
             self.rest = operator;
-            if let Some(target) = operator.strip_prefix('&') {
-                self.rest = target.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
-                return self.next();
-            }
-            return Some(Some(Token::Redirection));
+            let Some(target) = operator.strip_prefix('&') else {
+                return Some(Some(Token::Redirection));
+            };
+            self.rest = target.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
         }
-        self.word().map(Some)
     }
 
     fn word(&mut self) -> Option<Token> {
@@ -186,6 +198,14 @@ mod tests {
             ["node", "server.js"]
         );
         assert_eq!(of("'a b' c\\ d").unwrap(), ["a b", "c d"]);
+        assert_eq!(
+            of("node \\\n  --x\\\ny \\\n\t\\\n z").unwrap(),
+            ["node", "--xy", "z"]
+        );
+        assert_eq!(
+            of(&("a".to_owned() + &" 2>&1".repeat(100_000))).unwrap(),
+            ["a"]
+        );
     }
 
     #[test]
