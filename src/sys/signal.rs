@@ -82,13 +82,13 @@ impl fmt::Display for Signal {
 impl FromStr for Signal {
     type Err = ();
 
-    /// With or without `SIG`, in any case, or a number; `RTMIN+n` and `RTMAX-n` too.
+    /// With or without `SIG`, in any case, a name, or a number; `RTMIN+n` and `RTMAX-n` too.
     fn from_str(text: &str) -> Result<Signal, ()> {
-        if let Ok(number) = text.parse::<i32>() {
-            return Signal::from_number(number).ok_or(());
-        }
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        if let Ok(number) = name.parse::<i32>() {
+            return Signal::from_number(number).ok_or(());
+        }
         if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
             return Ok(Signal(*number));
         }
@@ -119,16 +119,23 @@ mod tests {
 
     #[test]
     fn names_and_numbers_in_every_spelling() {
-        for text in ["SIGTERM", "term", "Term", "15", "sigterm"] {
+        for text in ["SIGTERM", "term", "Term", "15", "sigterm", "SIG15"] {
             assert_eq!(text.parse(), Ok(Signal::TERM), "{text}");
         }
         assert_eq!(
             "RTMIN+2".parse::<Signal>().unwrap().to_string(),
             "SIGRTMIN+2"
         );
+        // It has no name, and is printed so.
+        let unnamed: Signal = "SIG33".parse().unwrap();
+        assert_eq!(
+            (unnamed.number(), unnamed.to_string()),
+            (33, "SIG33".into())
+        );
         for text in [
             "",
             "0",
+            "SIG0",
             "-9",
             "65",
             "SIG",
