@@ -12,6 +12,8 @@ mod events;
 mod exit_code;
 mod export;
 mod family;
+#[cfg(test)]
+mod hostile;
 mod logs;
 mod observe;
 mod plan;

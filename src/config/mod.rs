@@ -4,6 +4,8 @@
 mod corpus;
 pub mod env_file;
 pub mod errors;
+#[cfg(test)]
+mod hostile;
 pub mod locate;
 pub mod parse;
 pub mod schedule;

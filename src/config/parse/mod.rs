@@ -44,7 +44,11 @@ pub fn parse(text: &str, given: &Path, canonical: &Path) -> Result<Table, TableE
     for error in syntax {
         let at = error.span().unwrap_or_default();
         let place = place_of(document, at.start);
-        let message = syntax_message(text, at.clone(), error.message(), &place);
+        // A line may be as long as the table: looked at for each of millions, it would take hours.
+        let key = (!mistakes.are_many()).then(|| key_before(text, at.start));
+        let key = key.flatten().unwrap_or_default();
+        let message = syntax_message(text, at.clone(), error.message());
+        let message = format!("{place}{key}{message}");
         mistakes.add(at, message);
     }
     let errors = mistakes.in_order();
@@ -118,30 +122,31 @@ fn read_document(document: &DeTable<'_>, table: &mut Table, mistakes: &mut Mista
 
 /// In which entry an offset is, as far as a document with syntax errors tells.
 fn place_of(document: &DeTable<'_>, offset: usize) -> Place {
-    let entries = document
-        .get("service")
-        .and_then(|value| value.get_ref().as_array());
-    entries
-        .into_iter()
-        .flat_map(|entries| entries.iter().enumerate())
-        .take_while(|(_, entry)| entry.span().start <= offset)
-        .last()
-        .map_or(Place::Top, |(index, entry)| Place::of(index, entry))
+    let entry = || {
+        let entries = document.get("service")?.get_ref().as_array()?;
+        let index = entries.partition_point(|entry| entry.span().start <= offset);
+        let index = index.checked_sub(1)?;
+        Some(Place::of(index, entries.get(index)?))
+    };
+    entry().unwrap_or(Place::Top)
 }
 
-fn syntax_message(text: &str, at: Range<usize>, message: &str, place: &Place) -> String {
-    let before = text.get(..at.start).unwrap_or_default();
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    let key = line.split_once('=').map(|(key, _)| key.trim());
-    let key = key.filter(|key| is_name(key));
-    let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+/// The key whose value the offset is in, as far as its line tells.
+fn key_before(text: &str, offset: usize) -> Option<String> {
+    let line = text.get(..offset)?.rsplit('\n').next()?;
+    let (key, _) = line.split_once('=')?;
+    let key = Some(key.trim()).filter(|key| is_name(key))?;
+    Some(format!("{key}: "))
+}
+
+fn syntax_message(text: &str, at: Range<usize>, message: &str) -> String {
     let found = text
         .get(at)
         .map(str::trim)
         .filter(|found| !found.is_empty());
     let found = found.map(|found| format!(", found {}", quoted(found)));
     let message = message.replace('\n', " ");
-    format!("{place}{key}{message}{}", found.unwrap_or_default())
+    message + &found.unwrap_or_default()
 }
 
 #[cfg(test)]

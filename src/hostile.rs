@@ -1,0 +1,97 @@
+//! What property tests put into parsers: any bytes, pieces of a grammar in any order, valid text damaged,
+//! and a fragment repeated, which takes a parser long whose time is not linear. `PROPTEST_CASES` asks for
+//! more than 256.
+
+use nix::time::{ClockId, clock_gettime};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use std::time::Duration;
+
+/// Far more than what is not repeated takes in a debug build.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// `share` of 256 cases, or of what `PROPTEST_CASES` says. A failure prints its smallest input, which
+/// belongs in a test of its own, not in a file of seeds.
+pub fn cases(share: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: (default.cases * share / 256).max(1),
+        failure_persistence: None,
+        ..default
+    }
+}
+
+/// Input of every kind but the long one, made of these pieces and these valid texts.
+pub fn hostile(pieces: &'static [&'static str], valid: Vec<String>) -> BoxedStrategy<Vec<u8>> {
+    prop_oneof![
+        1 => vec(any::<u8>(), 0..200),
+        3 => shuffled(pieces),
+        5 => select(valid).prop_flat_map(|text| damaged(text.into_bytes())),
+    ]
+    .boxed()
+}
+
+fn shuffled(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        8 => select(pieces).prop_map(|piece| piece.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..4),
+        1 => any::<char>().prop_map(|c| c.to_string().into_bytes()),
+        1 => any::<i64>().prop_map(|number| number.to_string().into_bytes()),
+    ];
+    vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+}
+
+/// A fragment for `assert_linear`.
+pub fn fragment(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    vec(select(pieces), 1..4).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+/// Eight times the length may take eight times as long; three times of that is no accident.
+pub fn assert_linear(fragment: &[u8], parse: impl Fn(&[u8])) {
+    let took = |length: usize| {
+        let text = fragment.repeat(length / fragment.len());
+        took(|| parse(&text)).1
+    };
+    let (short, long) = (took(16 << 10), took(128 << 10));
+    let odd = long > Duration::from_millis(200) && long > short * 24;
+    assert!(
+        !odd,
+        "it took {short:?}, and {long:?} for eight times the length"
+    );
+}
+
+/// The text after a few accidents: a bit, a byte, a part missing, doubled, put in or cut off.
+pub fn damaged(text: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+    let accident = (0..6, any::<Index>(), any::<Index>(), any::<u8>());
+    vec(accident, 0..5).prop_map(move |accidents| {
+        let mut text = text.clone();
+        for (kind, at, other, byte) in accidents {
+            let (from, to) = (at.index(text.len() + 1), other.index(text.len() + 1));
+            let part = from.min(to)..from.max(to);
+            match kind {
+                0 if from < text.len() => text[from] ^= 1 << (byte % 8),
+                1 if from < text.len() => text[from] = byte,
+                2 => text.insert(from, byte),
+                3 => drop(text.drain(part)),
+                4 => text.extend_from_within(part),
+                _ => text.truncate(from),
+            }
+        }
+        text
+    })
+}
+
+pub fn in_time<T>(work: impl FnOnce() -> T) -> T {
+    let (result, took) = took(work);
+    assert!(took < PATIENCE, "it took {took:?}");
+    result
+}
+
+/// The processor time of this thread alone: the machine may be busy.
+fn took<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let now = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
+    let before = now();
+    let result = work();
+    (result, now() - before)
+}
