@@ -146,7 +146,7 @@ impl Ledger {
     }
 
     /// A line of JSON for each entry.
-    fn text(&self) -> io::Result<Vec<u8>> {
+    pub fn text(&self) -> io::Result<Vec<u8>> {
         let mut text = Vec::with_capacity(self.entries.len() * USUAL_LENGTH);
         for entry in self.entries.values() {
             serde_json::to_writer(&mut text, entry)?;
