@@ -133,7 +133,7 @@ fn socket_behind(folder: &OwnedFd, name: &CStr) -> io::Result<Option<u64>> {
     Ok(target.get(..length).and_then(parse_link))
 }
 
-fn parse_link(target: &[u8]) -> Option<u64> {
+pub(super) fn parse_link(target: &[u8]) -> Option<u64> {
     let inode = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
     std::str::from_utf8(inode).ok()?.parse().ok()
 }

@@ -167,10 +167,10 @@ fn parse_socket(bytes: &[u8], protocol: Protocol, ports: &PortSet) -> io::Result
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    pub fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend((HEADER as u32 + payload.len() as u32).to_ne_bytes());
         bytes.extend(kind.to_ne_bytes());
@@ -181,7 +181,7 @@ mod tests {
         bytes
     }
 
-    fn diag(family: i32, state: u8, port: u16, uid: u32, inode: u32) -> Vec<u8> {
+    pub fn diag(family: i32, state: u8, port: u16, uid: u32, inode: u32) -> Vec<u8> {
         let mut bytes = vec![family as u8, state, 0, 0];
         bytes.extend(port.to_be_bytes());
         bytes.extend([0, 0]);

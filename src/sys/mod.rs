@@ -8,6 +8,8 @@ pub mod cgroup;
 pub mod fds;
 pub mod files;
 pub mod holders;
+#[cfg(test)]
+mod hostile;
 mod inet_diag;
 pub mod interrupt;
 pub mod listeners;

@@ -253,16 +253,19 @@ pub fn environ_value<'a>(block: &'a [u8], name: &str) -> Option<&'a [u8]> {
 pub fn cmdline(pid: i32) -> io::Result<Vec<OsString>> {
     let mut buffer = Vec::new();
     read_into(&format!("/proc/{pid}/cmdline"), &mut buffer)?;
-    if buffer.last() == Some(&0) {
-        buffer.pop();
+    Ok(parse_words(&buffer))
+}
+
+/// Each word ends in NUL; a title that the process has put there need not.
+pub(super) fn parse_words(block: &[u8]) -> Vec<OsString> {
+    if block.is_empty() {
+        return Vec::new();
     }
-    if buffer.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(buffer
+    let block = block.strip_suffix(b"\0").unwrap_or(block);
+    block
         .split(|&b| b == 0)
         .map(|word| OsString::from_vec(word.to_vec()))
-        .collect())
+        .collect()
 }
 
 /// The path of the executable; ends in ` (deleted)` where the file was replaced.
@@ -349,7 +352,7 @@ pub fn descriptor_locks(pid: i32, fd: i32) -> io::Result<Vec<u64>> {
     Ok(parse_locks(&String::from_utf8_lossy(&buffer)))
 }
 
-fn parse_locks(text: &str) -> Vec<u64> {
+pub(super) fn parse_locks(text: &str) -> Vec<u64> {
     // lock:\t1: OFDLCK  ADVISORY  WRITE -1 08:01:1234 4611686018427387904 4611686018427387904
     text.lines()
         .filter_map(|line| line.strip_prefix("lock:"))

@@ -55,16 +55,16 @@ fn read_table(
 }
 
 #[derive(PartialEq, Debug)]
-struct Socket {
-    address: IpAddr,
-    port: u16,
-    state: u8,
-    uid: u32,
-    inode: u64,
+pub(super) struct Socket {
+    pub address: IpAddr,
+    pub port: u16,
+    pub state: u8,
+    pub uid: u32,
+    pub inode: u64,
 }
 
 /// `sl: address:port remote:port state tx:rx tr:when retransmits uid timeout inode …`
-fn parse_line(line: &str) -> Option<Socket> {
+pub(super) fn parse_line(line: &str) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace();
     let (address, port) = fields.nth(1)?.split_once(':')?;
     Some(Socket {
