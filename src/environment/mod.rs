@@ -1,6 +1,8 @@
 //! What a service's processes get: variables, user, folder, program. The same for its command,
 //! `prepare` and health checks.
 
+#[cfg(test)]
+mod hostile;
 mod program;
 mod simple_command;
 mod variables;
