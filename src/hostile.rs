@@ -1,6 +1,5 @@
 //! What property tests put into parsers: any bytes, pieces of a grammar in any order, valid text damaged,
-//! and a fragment repeated, which takes a parser long whose time is not linear. `PROPTEST_CASES` asks for
-//! more than 256.
+//! and a fragment repeated, which takes a parser long whose time is not linear.
 
 use nix::time::{ClockId, clock_gettime};
 use proptest::collection::vec;
@@ -11,14 +10,13 @@ use std::time::Duration;
 /// Far more than what is not repeated takes in a debug build.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// `share` of 256 cases, or of what `PROPTEST_CASES` says. A failure prints its smallest input, which
-/// belongs in a test of its own, not in a file of seeds.
-pub fn cases(share: u32) -> ProptestConfig {
-    let default = ProptestConfig::default();
+/// So many, or as many as `PROPTEST_CASES` says. A failure prints its smallest input, which belongs in a
+/// test of its own, not in a file of seeds.
+pub fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases: (default.cases * share / 256).max(1),
+        cases,
         failure_persistence: None,
-        ..default
+        ..ProptestConfig::default()
     }
 }
 
@@ -61,25 +59,33 @@ pub fn assert_linear(fragment: &[u8], parse: impl Fn(&[u8])) {
     );
 }
 
-/// The text after a few accidents: a bit, a byte, a part missing, doubled, put in or cut off.
-pub fn damaged(text: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
-    let accident = (0..6, any::<Index>(), any::<Index>(), any::<u8>());
-    vec(accident, 0..5).prop_map(move |accidents| {
-        let mut text = text.clone();
-        for (kind, at, other, byte) in accidents {
-            let (from, to) = (at.index(text.len() + 1), other.index(text.len() + 1));
-            let part = from.min(to)..from.max(to);
-            match kind {
-                0 if from < text.len() => text[from] ^= 1 << (byte % 8),
-                1 if from < text.len() => text[from] = byte,
-                2 => text.insert(from, byte),
-                3 => drop(text.drain(part)),
-                4 => text.extend_from_within(part),
-                _ => text.truncate(from),
-            }
+/// What befalls a text: which kind of accident, from where to where, with which byte.
+pub type Accident = (u8, Index, Index, u8);
+
+pub fn accidents() -> impl Strategy<Value = Vec<Accident>> {
+    vec((0..6u8, any::<Index>(), any::<Index>(), any::<u8>()), 0..5)
+}
+
+/// The text after a bit or byte was changed, or a part lost, doubled, put in or cut off.
+pub fn after(accidents: &[Accident], text: &[u8]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for (kind, at, other, byte) in accidents {
+        let (from, to) = (at.index(text.len() + 1), other.index(text.len() + 1));
+        let part = from.min(to)..from.max(to);
+        match kind {
+            0 if from < text.len() => text[from] ^= 1 << (byte % 8),
+            1 if from < text.len() => text[from] = *byte,
+            2 => text.insert(from, *byte),
+            3 => drop(text.drain(part)),
+            4 => text.extend_from_within(part),
+            _ => text.truncate(from),
         }
-        text
-    })
+    }
+    text
+}
+
+pub fn damaged(text: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+    accidents().prop_map(move |accidents| after(&accidents, &text))
 }
 
 pub fn in_time<T>(work: impl FnOnce() -> T) -> T {

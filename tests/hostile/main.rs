@@ -6,10 +6,14 @@
 #[allow(dead_code, unused_imports)]
 mod support;
 
+#[path = "../../src/hostile.rs"]
+#[allow(dead_code)]
+mod bytes;
 mod callers;
 mod chaos;
 mod died;
 mod every_call_fails;
+mod files;
 mod ground;
 mod killed;
 mod protocol;
