@@ -69,7 +69,7 @@ proptest! {
 
     #[test]
     fn nobody_else_is_signalled_whatever_the_files_say(
-        numbers in vec(any::<Index>(), 0..6),
+        numbers in vec(any::<Index>(), 0..12),
         of_records in prop_oneof![Just(Vec::<Accident>::new()), accidents()],
         of_web in prop_oneof![Just(Vec::<Accident>::new()), accidents()],
         of_other in prop_oneof![vec(any::<u8>(), 0..9), "[ 0-9\n-]{0,9}".prop_map(String::into_bytes)],
