@@ -17,7 +17,7 @@ pub enum Protocol {
 impl Protocol {
     /// The one state of tcp(7) that means "awaits peers": TCP_LISTEN; for UDP, which borrows the
     /// numbers, TCP_CLOSE is unconnected and TCP_ESTABLISHED a client.
-    pub(super) fn listening_state(self) -> u8 {
+    pub fn listening_state(self) -> u8 {
         match self {
             Protocol::Tcp => 10,
             Protocol::Udp => 7,
