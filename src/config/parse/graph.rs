@@ -3,7 +3,7 @@
 use super::super::errors::{nearest, quoted};
 use super::entry::Entry;
 use super::place::{Mistakes, Place};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeTable;
@@ -73,11 +73,17 @@ pub fn check_names(nodes: &[Node], mistakes: &mut Mistakes) {
 /// For each service the services that it depends on, each once.
 pub fn resolve(nodes: &[Node], mistakes: &mut Mistakes) -> Vec<Vec<usize>> {
     let mut known: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut ids = HashSet::new();
     for (index, node) in nodes.iter().enumerate() {
         let id = node.id.as_deref();
         let name = node.name.as_deref().filter(|name| id != Some(name));
+        let is_right = id.is_some_and(|id| ids.insert(id));
         for word in id.into_iter().chain(name) {
-            known.entry(word).or_default().push(index);
+            let found = known.entry(word).or_default();
+            // A duplicate has been told; of thousands each would depend on each.
+            if is_right || found.is_empty() {
+                found.push(index);
+            }
         }
     }
     let mut edges = Vec::with_capacity(nodes.len());
@@ -120,13 +126,12 @@ fn tell_unknown(
     mistakes: &mut Mistakes,
 ) {
     let word = dependency.get_ref();
-    let known = nodes
-        .iter()
-        .flat_map(|node| node.id.iter().chain(&node.name));
     // The nearest is sought among all: for each of thousands it would take minutes.
-    let known = known
-        .map(String::as_str)
-        .take_while(|_| !mistakes.are_many());
+    let among = if mistakes.are_many() { &[] } else { nodes };
+    let known = among
+        .iter()
+        .flat_map(|node| node.id.iter().chain(&node.name))
+        .map(String::as_str);
     let nearest = nearest(word, known).map(|nearest| format!(", the nearest is {nearest}"));
     let message = format!(
         "{place}depends_on: unknown service {}; expected an id or a name of the table{}",
