@@ -1,9 +1,11 @@
 //! Callers that leave pidctl with as little as a caller can: it works, or says clearly why not.
 
+use nix::fcntl::OFlag;
 use nix::sys::resource::Resource;
 use std::fs;
+use std::path::Path;
 
-use crate::support::{NOBODY, Output, TestEnv, chmod, is_root};
+use crate::support::{NOBODY, Output, TestEnv, chmod, copy_program, is_root, testee};
 
 fn env_of_one() -> TestEnv {
     let env = TestEnv::new();
@@ -104,7 +106,7 @@ fn files_that_may_not_grow() {
 #[test]
 fn no_more_processes() {
     if !is_root() {
-        return;
+        return eprintln!("skipped: needs root");
     }
     let env = env_of_one();
     for name in ["pids", "logs"] {
@@ -119,22 +121,106 @@ fn no_more_processes() {
 #[test]
 fn no_proc_at_all() {
     if !is_root() {
-        return;
+        return eprintln!("skipped: needs root");
     }
     let env = env_of_one();
     let script = "mount -t tmpfs none /proc && exec \"$PIDCTL\" start";
     let output = env
-        .program(std::path::Path::new("unshare"))
+        .program(Path::new("unshare"))
         .env("PIDCTL", env!("CARGO_BIN_EXE_pidctl"))
         .args(&["-m", "sh", "-c", script])
         .run();
     fails_clearly(&env, output, "/proc");
 }
 
+/// A real chroot: the system's folders and the test's own, and `/proc` where it is asked for.
+fn in_chroot(env: &TestEnv, proc: &str, words: &str) -> Output {
+    // The build may be anywhere; a chroot shows what is bound into it.
+    if !env.exists("pidctl") {
+        copy_program(Path::new(env!("CARGO_BIN_EXE_pidctl")), &env.path("pidctl"));
+    }
+    let script = format!(
+        "set -e; mkdir -p root{dir} root/proc
+         for at in /usr /bin /lib /lib64 /dev /etc {dir}; do
+           test -e $at || continue; mkdir -p root$at; mount --bind $at root$at
+         done
+         {proc}
+         exec chroot root {dir}/pidctl -c {dir}/services.toml {words}",
+        dir = env.dir().display(),
+    );
+    let unshare = env.program(Path::new("unshare"));
+    let unshare = unshare.args(&["-m", "--propagation", "private", "sh", "-c"]);
+    unshare.arg(script).run()
+}
+
+#[test]
+fn a_chroot_without_proc() {
+    if !is_root() {
+        return eprintln!("skipped: needs root");
+    }
+    let env = TestEnv::new();
+    copy_program(&testee(), &env.path("program"));
+    let words = [&env.at("program"), "child=setsid,double-fork"];
+    env.table(&[env.service("web").exec(&words)]);
+    let mounted = "mount -t proc proc root/proc";
+    // With /proc it is a caller like any other, so the chroot itself is in nobody's way.
+    in_chroot(&env, mounted, "start").expect(0);
+    assert_eq!(env.state("web"), "running");
+    let leader = env.pid("web");
+    for words in [
+        "start",
+        "stop",
+        "restart",
+        "status",
+        "free 1",
+        "--json status",
+    ] {
+        let output = in_chroot(&env, "", words);
+        assert!([1, 4].contains(&output.code()), "{words}: {output}");
+        assert!(output.stderr.contains("/proc"), "{words}: {output}");
+        assert!(leader.is_alive() && env.has_pid_file("web"), "{words}");
+    }
+    in_chroot(&env, mounted, "stop").expect(0);
+    env.assert_nobody_left();
+    let start = in_chroot(&env, "", "start");
+    fails_clearly(&env, start, "/proc");
+}
+
+#[test]
+fn a_pid_namespace() {
+    if !is_root() {
+        return eprintln!("skipped: needs root");
+    }
+    let env = env_of_one();
+    let inside = "set -e; \"$PIDCTL\" start; \"$PIDCTL\" status; \"$PIDCTL\" stop";
+    let unshare = env.program(Path::new("unshare"));
+    let unshare = unshare.env("PIDCTL", env!("CARGO_BIN_EXE_pidctl"));
+    let output = unshare.args(&["-pf", "--mount-proc", "sh", "-c", inside]);
+    output.run().expect(0).expect_said("running");
+    env.assert_nobody_left();
+}
+
+#[test]
+fn a_pipe_that_is_full() {
+    let env = env_of_one();
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).expect("a pipe");
+    while nix::unistd::write(&write, &[0; 4096]).is_ok() {}
+    for words in ["start", "stop"] {
+        // It does not wait for a reader that does not read: what it says is lost, which is a failure.
+        let full = write.try_clone().expect("a descriptor");
+        let output = env.pidctl(&[words]).stdout(full).run().expect(1);
+        assert!(output.stderr.contains("standard output"), "{output}");
+        let state = env.state("web");
+        assert_eq!(state == "running", words == "start", "{words}: {state}");
+    }
+    env.assert_nobody_left();
+    drop(read);
+}
+
 #[test]
 fn a_full_disk_under_the_pid_folder_and_one_that_may_not_be_written() {
     if !is_root() {
-        return;
+        return eprintln!("skipped: needs root");
     }
     let env = env_of_one();
     let folders = "mkdir -p pids; mount -t tmpfs -o size=4k,mode=755 none pids";
@@ -143,7 +229,7 @@ fn a_full_disk_under_the_pid_folder_and_one_that_may_not_be_written() {
     let read_only = format!("{folders} && mount -o remount,ro pids && \"$PIDCTL\" start");
     for script in [full, read_only] {
         let output = env
-            .program(std::path::Path::new("unshare"))
+            .program(Path::new("unshare"))
             .env("PIDCTL", env!("CARGO_BIN_EXE_pidctl"))
             .args(&["-m", "sh", "-c", &script])
             .run();
@@ -169,7 +255,7 @@ fn a_pid_folder_that_everybody_may_write() {
 #[test]
 fn an_ordinary_user_before_roots_service() {
     if !is_root() {
-        return;
+        return eprintln!("skipped: needs root");
     }
     let env = env_of_one();
     env.up();

@@ -28,7 +28,7 @@ fn a_start_finishes_the_stop_that_died_before_it() {
 #[test]
 fn a_prepare_that_outlives_its_start_is_never_the_service() {
     if !is_root() {
-        return;
+        return eprintln!("skipped: needs root");
     }
     let env = TestEnv::new();
     let begun = env.at("begun");

@@ -16,6 +16,7 @@ fn in_namespace(name: &str) -> bool {
         return true;
     }
     if !is_root() {
+        eprintln!("skipped: needs root");
         return false;
     }
     // The shell reaps the orphans, as init would.
