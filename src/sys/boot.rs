@@ -21,6 +21,14 @@ impl Place {
                 format!("/proc cannot be read ({error}): pidctl needs it mounted"),
             )
         })?;
+        // In another namespace's /proc every number is another process's.
+        let own = fs::read_link("/proc/self").unwrap_or_default();
+        if own.as_os_str() != std::process::id().to_string().as_str() {
+            return Err(io::Error::other(
+                "/proc is that of another PID namespace: pidctl needs its own one's mounted \
+                 (unshare --mount-proc)",
+            ));
+        }
         let pid_namespace =
             fs::metadata("/proc/self/ns/pid").map(|m| std::os::unix::fs::MetadataExt::ino(&m))?;
         Ok(Place {

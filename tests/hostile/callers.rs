@@ -200,6 +200,29 @@ fn a_pid_namespace() {
     env.assert_nobody_left();
 }
 
+/// Its /proc shows other processes under the numbers that pidctl forks, holds and signals.
+#[test]
+fn a_pid_namespace_without_its_own_proc() {
+    if !is_root() {
+        return eprintln!("skipped: needs root");
+    }
+    let env = env_of_one();
+    env.up();
+    let leader = env.pid("web");
+    for words in ["start", "stop", "status", "free 1"] {
+        // The shell is PID 1, so that no number is pidctl's by chance.
+        let inside = format!("\"$PIDCTL\" {words}; exit $?");
+        let unshare = env.program(Path::new("unshare"));
+        let unshare = unshare.env("PIDCTL", env!("CARGO_BIN_EXE_pidctl"));
+        let output = unshare.args(&["-pf", "sh", "-c", &inside]).run();
+        assert!([1, 4].contains(&output.code()), "{words}: {output}");
+        assert!(output.stderr.contains("PID namespace"), "{words}: {output}");
+        assert!(leader.is_alive() && env.has_pid_file("web"), "{words}");
+    }
+    env.ok(&["stop"]);
+    env.assert_nobody_left();
+}
+
 #[test]
 fn a_pipe_that_is_full() {
     let env = env_of_one();
