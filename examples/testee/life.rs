@@ -184,6 +184,9 @@ pub fn live(
         }
         if nature.hop > 0 {
             succeed(&mut nature.hop);
+            if nature.hop_session {
+                nix::unistd::setsid().expect("setsid");
+            }
         }
         if take(&mut nature.listen_when, Path::exists) {
             sockets.open(&nature);
@@ -212,7 +215,9 @@ pub fn live(
             || nature.run_when.is_some()
             || nature.exit_when.is_some()
             || lingering;
-        let wait = if nature.hop > 0 {
+        let wait = if nature.hop > 0 && nature.rush {
+            Some(Duration::ZERO)
+        } else if nature.hop > 0 {
             Some(Duration::from_millis(1))
         } else if looking {
             Some(LOOK)

@@ -77,6 +77,10 @@ pub struct Nature {
     pub run_when: Option<PathBuf>,
     /// How often it forks a successor and exits, without being asked to.
     pub hop: u32,
+    /// Each successor makes a session of its own.
+    pub hop_session: bool,
+    /// Successors come without a pause.
+    pub rush: bool,
     /// What an `exit_on` signal does first.
     pub slow: Duration,
     pub linger: Option<PathBuf>,
@@ -163,6 +167,8 @@ impl Nature {
             "run" => self.run = Some(value.into()),
             "run-when" => self.run_when = path(),
             "hop" => self.hop = number(value)?,
+            "hop-session" => self.hop_session = true,
+            "rush" => self.rush = true,
             "slow" => self.slow = Duration::from_millis(number(value)?),
             "linger" => self.linger = path(),
             "succeed" => self.succeed = number(value)?,

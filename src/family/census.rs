@@ -53,8 +53,8 @@ struct Entry {
     stat: Stat,
     token: Option<Token>,
     locks: Vec<u64>,
-    /// False for one without an environment: on its way out it has lost its memory, and with it what
-    /// would tell whose it is, while it still shows as alive.
+    /// False for one on its way out: it has lost its memory and its files, and with them what would tell
+    /// whose it is, while it still shows as alive.
     told: bool,
 }
 
@@ -102,27 +102,31 @@ impl Census {
             })?;
         }
         let mut listed: HashSet<i32> = pids.into_iter().collect();
+        let mut late = HashMap::new();
+        let mut silent: Vec<i32> = Vec::new();
         for _ in 0..ROUNDS {
             let now = last_pid()?;
             if now == last {
                 break;
             }
-            let born = births(last, now)?
-                .into_iter()
-                .filter(|pid| listed.insert(*pid));
+            let born: Vec<i32> = births(last, now)?;
+            let born = born.into_iter().filter(|pid| listed.insert(*pid));
             let born: Vec<i32> = born.collect();
             last = now;
-            let found = read(&born)?;
+            // A PID is given before its process is shown: who was not to be seen is looked for once more,
+            // and the elder first, so that a parent in the middle of its fork is not missed with its child.
+            silent.extend(&born);
+            let found = read(&silent)?.into_iter();
+            late.extend(found.map(|entry| (entry.stat.pid, entry)));
             // One that has ended already told nothing of whose it was.
-            let told = found
-                .iter()
-                .filter(|entry| entry.told && entry.stat.is_alive())
-                .count();
-            entries.extend(found);
-            if told == born.len() {
+            let told = |entry: &Entry| entry.told && entry.stat.is_alive();
+            silent = born;
+            silent.retain(|pid| !late.get(pid).is_some_and(told));
+            if silent.is_empty() {
                 break;
             }
         }
+        entries.extend(late.into_values());
         let by_pid = entries
             .iter()
             .enumerate()
@@ -282,12 +286,15 @@ impl Entry {
             Some(_) => Vec::new(),
             None => trace::log_locks_of(pid, &interest.logs)?,
         };
-        // Gone in between: it bears no trace any more, whatever it bore.
-        let traceless = token.is_none() && locks.is_empty();
-        if traceless && proc::if_shown(proc::stat(pid))?.is_none() {
-            return Ok(None);
+        let mut told = !environment.is_empty() || !locks.is_empty();
+        if token.is_none() && locks.is_empty() {
+            // Gone in between: it bears no trace any more, whatever it bore. On its way out it has closed
+            // its files.
+            match proc::if_shown(proc::stat(pid))? {
+                None => return Ok(None),
+                Some(now) => told &= !now.is_exiting(),
+            }
         }
-        let told = !environment.is_empty() || !locks.is_empty();
         Ok(Some(Entry {
             stat,
             token,

@@ -50,8 +50,9 @@ pub struct Stat {
     pub rss: u64,
 }
 
-/// PF_KTHREAD of the kernel's sched.h.
+/// PF_KTHREAD and PF_EXITING of the kernel's sched.h.
 const KERNEL_THREAD: u64 = 0x0020_0000;
+const EXITING: u64 = 0x4;
 
 impl Stat {
     pub fn identity(&self) -> Identity {
@@ -69,6 +70,11 @@ impl Stat {
 
     pub fn is_kernel_thread(&self) -> bool {
         self.flags & KERNEL_THREAD != 0
+    }
+
+    /// Its first thread is past its end: memory and files are gone, or about to be.
+    pub fn is_exiting(&self) -> bool {
+        self.flags & EXITING != 0
     }
 
     /// Stopped by a signal or a tracer: it acts on nothing but SIGKILL until SIGCONT.

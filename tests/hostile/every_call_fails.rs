@@ -5,7 +5,7 @@
 //! `PIDCTL_EVERY=1 unshare -pf --mount-proc cargo test --test hostile fails -- --nocapture`
 
 use crate::ground::{self, Ground, Swept, capture, said};
-use crate::tracer::{Blow, End, trace};
+use crate::tracer::{Blow, Call, End, trace};
 
 #[test]
 fn any_call_of_start_fails() {
@@ -89,9 +89,9 @@ fn sweep(swept: Swept, lasting: bool) {
 fn strike(ground: &Ground, swept: Swept, at: usize, lasting: bool) -> (bool, bool) {
     ground.set(swept);
     let output = capture(&ground.env);
-    let errno_of = |call: i64| {
+    let errno_of = |call: &Call| {
         // Nothing is interrupted for ever.
-        let errors: Vec<i32> = errors_of(call)
+        let errors: Vec<i32> = errors_of(call.number)
             .iter()
             .copied()
             .filter(|&errno| !(lasting && errno == libc::EINTR))

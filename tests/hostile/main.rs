@@ -16,6 +16,7 @@ mod every_call_fails;
 mod files;
 mod ground;
 mod killed;
+mod old_kernel;
 mod protocol;
 mod reused;
 mod services;

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -22,7 +23,34 @@ pub enum Blow {
     Fail {
         lasting: bool,
     },
+    /// Every call fails that `errno_of` has an errno for, from the first on.
+    FailAll,
     None,
+}
+
+/// A system call that is about to be made.
+pub struct Call {
+    pub number: i64,
+    pub args: [u64; 6],
+    pid: i32,
+}
+
+impl Call {
+    /// What an argument points to: the path of an openat(2), the bytes of a write(2).
+    pub fn memory(&self, arg: usize, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let memory = File::open(format!("/proc/{}/mem", self.pid));
+        let read = memory.and_then(|memory| memory.read_at(&mut bytes, self.args[arg]));
+        bytes.truncate(read.unwrap_or(0));
+        bytes
+    }
+
+    /// The path that openat(2) is asked for.
+    pub fn opens(&self) -> Option<String> {
+        let bytes = (self.number == libc::SYS_openat).then(|| self.memory(1, 256))?;
+        let path = bytes.split(|&byte| byte == 0).next()?;
+        Some(String::from_utf8_lossy(path).into_owned())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +81,7 @@ pub fn trace(
     output: &File,
     at: usize,
     blow: Blow,
-    errno_of: &dyn Fn(i64) -> Option<i32>,
+    errno_of: &dyn Fn(&Call) -> Option<i32>,
 ) -> io::Result<Traced> {
     command
         .stdin(Stdio::null())
@@ -83,7 +111,7 @@ pub fn trace(
     Ok(traced)
 }
 
-fn follow(pid: i32, at: usize, blow: Blow, errno_of: &dyn Fn(i64) -> Option<i32>) -> Traced {
+fn follow(pid: i32, at: usize, blow: Blow, errno_of: &dyn Fn(&Call) -> Option<i32>) -> Traced {
     let mut calls = 0;
     let mut hit: Option<(i64, i32)> = None;
     let mut failing = None;
@@ -104,15 +132,19 @@ fn follow(pid: i32, at: usize, blow: Blow, errno_of: &dyn Fn(i64) -> Option<i32>
         if first {
             first = false;
             deliver = 0;
-            let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+            let options =
+                libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEEXEC;
             // SAFETY: the child is stopped at its exec.
             unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, pid, 0, options) };
+        } else if status >> 16 == libc::PTRACE_EVENT_EXEC {
+            deliver = 0;
         } else if deliver == (libc::SIGTRAP | 0x80) {
             deliver = 0;
             match call_of(pid) {
-                Some((ENTRY, number)) => {
+                Some((ENTRY, call)) => {
                     calls += 1;
-                    let struck = calls == at && blow != Blow::None;
+                    let number = call.number;
+                    let struck = (calls == at && blow != Blow::None) || blow == Blow::FailAll;
                     let again = hit.is_some_and(|(like, _)| like == number)
                         && blow == (Blow::Fail { lasting: true });
                     if struck && blow == Blow::Kill {
@@ -122,7 +154,7 @@ fn follow(pid: i32, at: usize, blow: Blow, errno_of: &dyn Fn(i64) -> Option<i32>
                         continue;
                     }
                     if (struck || again)
-                        && let Some(errno) = errno_of(number)
+                        && let Some(errno) = errno_of(&call)
                     {
                         hit = Some((number, errno));
                         skip_call(pid);
@@ -149,18 +181,18 @@ fn follow(pid: i32, at: usize, blow: Blow, errno_of: &dyn Fn(i64) -> Option<i32>
 }
 
 /// Whether it is at the entry of a call, and of which.
-fn call_of(pid: i32) -> Option<(u8, i64)> {
+fn call_of(pid: i32) -> Option<(u8, Call)> {
     // SAFETY: plain integers, for which zero is valid.
     let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
     let size = std::mem::size_of_val(&info);
     // SAFETY: the kernel writes at most `size` bytes into `info`.
     let got = unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, pid, size, &raw mut info) };
-    let number = match info.op {
+    let (number, args) = match info.op {
         // SAFETY: at an entry the kernel has filled in that member of the union.
-        ENTRY => (unsafe { info.u.entry.nr }) as i64,
-        _ => 0,
+        ENTRY => unsafe { (info.u.entry.nr as i64, info.u.entry.args) },
+        _ => (0, [0; 6]),
     };
-    (got > 0).then_some((info.op, number))
+    (got > 0).then_some((info.op, Call { number, args, pid }))
 }
 
 #[cfg(target_arch = "x86_64")]

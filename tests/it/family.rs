@@ -95,6 +95,25 @@ fn who_forks_and_exits_all_the_time_and_heeds_no_signal() {
     }
 }
 
+/// Generation after generation without a pause, each in a session of its own: whoever a walk has found
+/// may have left a successor by then.
+#[test]
+fn who_hops_from_session_to_session_while_it_is_killed() {
+    for bears in ["title=x", "title=x", "title=x", "title=x", "null-fds"] {
+        let env = TestEnv::new();
+        let hopper = format!("child=double-fork,ignore=TERM,hop=1000000,hop-session,rush,{bears}");
+        let web = env.service("web").does(&hopper);
+        env.table(&[web.key("stop_timeout = '100ms'")]);
+        env.up();
+        let output = env.run(&["--json", "stop"]);
+        // As above: it may be said that it could not be ended, and never that it stopped.
+        match output.code() {
+            0 => env.assert_nobody_left(),
+            _ => assert_eq!(output.outcome("web"), "failed", "{output}"),
+        }
+    }
+}
+
 #[test]
 fn what_outlives_a_leader_that_crashed() {
     for child in [

@@ -57,23 +57,23 @@ impl Chase<'_> {
         loop {
             let ended = reactor::by(until, self.killed_ended()).await;
             let new = self.look().await;
-            let new: Vec<usize> = new
-                .into_iter()
-                .filter(|&number| !self.family.get(number).pidfd.has_ended())
-                .collect();
-            if self.family.is_elusive() && Instant::now() < until {
+            let is_living = |number: &usize| !self.family.get(*number).pidfd.has_ended();
+            let living: Vec<usize> = new.iter().copied().filter(is_living).collect();
+            // Who was found and has ended by now may have left a successor.
+            let elusive = self.family.is_elusive() || living.len() < new.len();
+            if elusive && Instant::now() < until {
                 self.race();
                 continue;
             }
-            if new.is_empty() || ended.is_none() {
-                if self.family.is_elusive() {
+            if living.is_empty() || ended.is_none() {
+                if elusive {
                     self.trouble = Some(
                         "processes that fork and exit faster than they can be held".to_string(),
                     );
                 }
                 return;
             }
-            self.send(Signal::KILL, &new);
+            self.send(Signal::KILL, &living);
         }
     }
 
@@ -84,6 +84,8 @@ impl Chase<'_> {
         // Sessions that pidctl or a member made; nobody else can be in them.
         let made = self.family.all().map(|member| member.identity.pid);
         let sessions: HashSet<i32> = made.chain(self.hunt.traces.session).collect();
+        let log = self.hunt.traces.log;
+        let logs: HashSet<(u64, u64)> = log.map(|log| log.file).into_iter().collect();
         let Ok((_, mut last)) = census::newborn(0) else {
             return;
         };
@@ -96,10 +98,14 @@ impl Chase<'_> {
                 let Ok(Some((pidfd, stat))) = Pidfd::open(pid) else {
                     continue;
                 };
-                let is_family = self.hunt.traces.token.as_ref().is_some_and(|token| {
-                    trace::token_of(pid, &mut Vec::new())
-                        .is_ok_and(|found| found.is_some_and(|found| found.token == *token))
-                }) || (sessions.contains(&stat.session) && self.owns(stat.session));
+                let token = trace::token_of(pid, &mut Vec::new()).ok().flatten();
+                let is_family = match (token, log) {
+                    (Some(found), _) => self.hunt.traces.token.as_ref() == Some(&found.token),
+                    (None, Some(log)) => {
+                        trace::log_locks_of(pid, &logs).is_ok_and(|locks| locks.contains(&log.lock))
+                    }
+                    (None, None) => false,
+                } || (sessions.contains(&stat.session) && self.owns(stat.session));
                 if is_family
                     && pid != self.act.me.pid
                     && matches!(pidfd.send(Signal::KILL), Ok(true))

@@ -191,13 +191,15 @@ impl Chase<'_> {
                 Either::First(Some(Ok(()))) => {
                     let new = self.look().await;
                     let elusive = self.family.is_elusive();
-                    if self.trouble.is_none() && !elusive && self.family.living().next().is_none() {
+                    let ended = self.family.living().next().is_none();
+                    // Who was found and has ended by now may have left a successor.
+                    if self.trouble.is_none() && !elusive && new.is_empty() && ended {
                         return End::Proven;
                     }
+                    if (elusive || ended) && Instant::now() >= until {
+                        return End::TimeIsUp;
+                    }
                     if elusive {
-                        if Instant::now() >= until {
-                            return End::TimeIsUp;
-                        }
                         // It forks and exits faster than it can be held; the kill catches it.
                         reactor::sleep(ELUSIVE_PAUSE).await;
                     }
@@ -226,10 +228,7 @@ impl Chase<'_> {
     /// The last walk of a family of which everybody has ended.
     async fn prove(&mut self) {
         let new = self.look().await;
-        if new
-            .iter()
-            .any(|&number| !self.family.get(number).pidfd.has_ended())
-        {
+        if !new.is_empty() || self.family.is_elusive() {
             // Found after the schedule's end.
             Box::pin(self.kill()).await;
         }
