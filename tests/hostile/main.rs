@@ -20,4 +20,5 @@ mod old_kernel;
 mod protocol;
 mod reused;
 mod services;
+mod setuid;
 mod tracer;

@@ -83,6 +83,10 @@ impl Story {
                     && entry.stopper.as_ref() == Some(&me)
                 {
                     entry.stopper = None;
+                    // Whom it could freeze it has killed: who is left runs on.
+                    if let Some(instance) = entry.instance.as_mut().filter(|one| one.frozen) {
+                        Rc::make_mut(instance).frozen = false;
+                    }
                 }
             })
             .await;
