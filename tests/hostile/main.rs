@@ -19,6 +19,7 @@ mod killed;
 mod old_kernel;
 mod protocol;
 mod reused;
+mod reused_meanwhile;
 mod services;
 mod setuid;
 mod tracer;

@@ -1,4 +1,4 @@
-//! PIDs reused for real, at every place where pidctl keeps one over time. In a PID namespace of its own,
+//! PIDs reused for real, wherever one is on disk between two commands. In a PID namespace of its own,
 //! where the next PID can be chosen; root alone can have one.
 
 // What runs in the child before exec cannot be said otherwise.
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use crate::support::{Process, TestEnv, await_that, is_root};
 
 /// Runs the test of that name again as a process of a new PID namespace, and is true in it.
-fn in_namespace(name: &str) -> bool {
+pub fn in_namespace(name: &str) -> bool {
     if std::env::var_os("PIDCTL_IN_NAMESPACE").is_some() {
         return true;
     }
@@ -29,7 +29,7 @@ fn in_namespace(name: &str) -> bool {
             "\"$0\" --exact \"$1\"; exit $?",
         ])
         .arg(std::env::current_exe().expect("this test"))
-        .arg(format!("reused::{name}"))
+        .arg(name)
         .env("PIDCTL_IN_NAMESPACE", "1")
         .output()
         .expect("unshare(1)");
@@ -44,7 +44,7 @@ fn in_namespace(name: &str) -> bool {
 
 /// An innocent process that has exactly this PID: the same program with the same words, and in a
 /// session of its own where `session`.
-struct Innocent {
+pub struct Innocent {
     child: std::process::Child,
 }
 
@@ -56,8 +56,8 @@ fn uptime() -> f64 {
 }
 
 impl Innocent {
-    fn with_pid(env: &TestEnv, pid: i32, session: bool) -> Innocent {
-        assert!(Process::of(pid).is_none(), "{pid} is still taken");
+    pub fn with_pid(env: &TestEnv, pid: i32, session: bool) -> Innocent {
+        gone(pid);
         // Start times are counted in ticks of 10 ms. Without ns_last_pid no number comes round in one.
         let since = uptime();
         await_that("the clock stands still", || uptime() > since + 0.02);
@@ -91,7 +91,7 @@ impl Innocent {
         panic!("PID {pid} cannot be had");
     }
 
-    fn assert_untouched(&mut self) {
+    pub fn assert_untouched(&mut self) {
         assert!(
             self.child.try_wait().expect("wait").is_none(),
             "the innocent was ended"
@@ -99,10 +99,17 @@ impl Innocent {
     }
 }
 
-impl Drop for Innocent {
-    fn drop(&mut self) {
+impl Innocent {
+    /// Its number is free then.
+    pub fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Innocent {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -116,14 +123,14 @@ fn kill_all(env: &TestEnv) {
     await_that("somebody lives", || env.survivors().is_empty());
 }
 
-fn gone(pid: i32) {
+pub fn gone(pid: i32) {
     await_that("the PID is still taken", || Process::of(pid).is_none());
 }
 
 /// The record's leader crashed, and its PID is an innocent's; with and without the PID file.
 #[test]
 fn the_leader_of_a_record() {
-    if !in_namespace("the_leader_of_a_record") {
+    if !in_namespace("reused::the_leader_of_a_record") {
         return;
     }
     for (keep_file, first) in [
@@ -158,7 +165,7 @@ fn the_leader_of_a_record() {
 /// command line, but younger than the file.
 #[test]
 fn a_pid_file_without_a_record() {
-    if !in_namespace("a_pid_file_without_a_record") {
+    if !in_namespace("reused::a_pid_file_without_a_record") {
         return;
     }
     let env = TestEnv::new();
@@ -192,7 +199,7 @@ fn a_pid_file_without_a_record() {
 /// The members that a stop or a daemon wrote into the record; one of them is an innocent's PID now.
 #[test]
 fn a_member_of_a_record() {
-    if !in_namespace("a_member_of_a_record") {
+    if !in_namespace("reused::a_member_of_a_record") {
         return;
     }
     let env = TestEnv::new();
@@ -223,7 +230,7 @@ fn a_member_of_a_record() {
 /// number, while others of the family live in sessions of their own.
 #[test]
 fn the_number_of_a_session() {
-    if !in_namespace("the_number_of_a_session") {
+    if !in_namespace("reused::the_number_of_a_session") {
         return;
     }
     let env = TestEnv::new();
@@ -243,7 +250,7 @@ fn the_number_of_a_session() {
 /// Who started, or stopped, died, and an innocent has its PID: it is no command at work.
 #[test]
 fn the_command_behind_a_claim() {
-    if !in_namespace("the_command_behind_a_claim") {
+    if !in_namespace("reused::the_command_behind_a_claim") {
         return;
     }
     let env = TestEnv::new();
