@@ -22,4 +22,5 @@ mod reused;
 mod reused_meanwhile;
 mod services;
 mod setuid;
+mod shortage;
 mod tracer;
