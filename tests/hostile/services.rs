@@ -1,6 +1,8 @@
 //! Services that do their worst: after `stop` nobody of them is left.
 
-use crate::support::{TestEnv, copy_program, testee};
+use std::path::Path;
+
+use crate::support::{TestEnv, await_that, copy_program, testee};
 
 fn ends(env: &TestEnv) {
     let stop = env.pidctl(&["stop"]).run();
@@ -105,6 +107,92 @@ fn one_that_traces_another_and_one_in_vfork() {
     env.ok(&["start"]);
     env.await_file("traced");
     ends(&env);
+}
+
+/// The child heeds neither SIGTERM nor the end of its terminal, and its output is no log.
+#[test]
+fn one_in_another_session_with_the_terminal() {
+    let script = "import os, pty, signal, sys, time\n\
+                  child, master = pty.fork()\n\
+                  if child == 0:\n    \
+                      signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    \
+                      signal.signal(signal.SIGHUP, signal.SIG_IGN)\n    \
+                      open('aside', 'w').write(os.ttyname(0) + ' ' + str(os.getsid(0)))\n    \
+                      os.rename('aside', 'terminal')\n    \
+                      kept = {} if sys.argv[1] == 'wiped' else os.environ\n    \
+                      os.execve('/bin/sleep', ['sleep', '600'], kept)\n\
+                  while True:\n    time.sleep(600)\n";
+    for (environment, crashes) in [("wiped", false), ("kept", false), ("kept", true)] {
+        let env = TestEnv::new();
+        env.write("terminal.py", script);
+        env.table(&[env
+            .service("web")
+            .exec(&["python3", "terminal.py", environment])
+            .key("stop_timeout = \"300ms\"")]);
+        env.ok(&["start"]);
+        env.await_file("terminal");
+        let leader = env.pid("web");
+        let text = env.read("terminal");
+        assert!(text.starts_with("/dev/pts/"), "{text}");
+        assert!(!text.ends_with(&format!(" {}", leader.session())), "{text}");
+        if crashes {
+            leader.kill();
+            await_that("the leader lives", || !leader.is_alive());
+        }
+        let stop = env.ok(&["--json", "stop"]);
+        assert_eq!(stop.outcome("web"), "killed", "{environment}: {stop}");
+        env.assert_nobody_left();
+    }
+}
+
+/// A stranger with the service's comm and its command line, word for word; the file alone is another.
+#[test]
+fn one_that_renames_itself_to_a_service_s_program() {
+    let env = TestEnv::new();
+    let (program, stranger) = (testee().display().to_string(), env.path("stranger"));
+    copy_program(&testee(), &stranger);
+    let port = env.free_port();
+    let (fifo, on) = (
+        format!("fifo={}", env.at("bystanders")),
+        format!("port={port}"),
+    );
+    let plain = [&program, "comm=testee", &fifo];
+    let server = [&program, "comm=testee", &fifo, "listen", &on];
+    let web = env.service("web").port(port).exec(&server);
+    let id = web.id();
+    env.table(&[env.service("plain").exec(&plain), web]);
+    let impostor = |words: &[&str]| {
+        let script = "exec -a \"$1\" \"$0\" \"${@:2}\"";
+        let bash = env.program(Path::new("/bin/bash")).args(&["-c", script]);
+        let running = bash.arg(&stranger).args(words).spawn();
+        running.await_stdout("ready");
+        let shown = running.process().file("cmdline");
+        assert_eq!(shown, (words.join("\0") + "\0").into_bytes());
+        assert_eq!(running.process().comm(), "testee");
+        running
+    };
+
+    let alone = impostor(&plain);
+    let pid = alone.process().pid.to_string();
+    env.write("pids/plain.pid", &pid);
+    assert_eq!(env.state("plain"), "stale");
+    let stop = env.ok(&["--json", "stop", "--force", "plain"]);
+    assert_eq!(stop.outcome("plain"), "stale_removed");
+    env.run(&["adopt", "plain", "--pid", &pid]).expect(1);
+    env.write("pids/plain.pid", &pid);
+    env.ok(&["start", "plain"]);
+    assert_ne!(env.pid_text("plain"), pid);
+    env.ok(&["stop", "plain"]);
+    assert!(alone.process().is_alive());
+
+    let holder = impostor(&server);
+    let pid = holder.process().pid.to_string();
+    let start = env.run(&["start", &id]).expect(1);
+    assert!(start.said().contains(&pid), "{start}");
+    env.run(&["adopt", &id]).expect(1);
+    env.ok(&["stop", &id]).expect_said(&pid);
+    assert!(holder.process().is_alive());
+    env.assert_nobody_left();
 }
 
 #[test]
