@@ -110,6 +110,33 @@ fn a_pid_file_of_an_old_script_is_recognised_and_the_service_stopped() {
     assert!(!env.has_pid_file("plain") && !env.has_pid_file(&id));
 }
 
+/// It has no record that would go with it; while it is being stopped, a start must learn of it.
+#[test]
+fn a_stop_of_what_a_pid_file_alone_proves_is_told_and_leaves_no_claim() {
+    let env = TestEnv::new();
+    let program = testee().display().to_string();
+    let linger = format!("linger={}", env.at("go"));
+    let web = env
+        .service("web")
+        .exec(&[&program, "exit-on=TERM", &linger]);
+    env.table(&[web.key("stop_timeout = '1m'")]);
+    let script = format!(
+        "mkdir pids; {program} exit-on=TERM {linger} >web.log 2>&1 & echo $! > pids/web.pid"
+    );
+    env.sh(&script)
+        .stdout(std::process::Stdio::null())
+        .run()
+        .expect(0);
+    await_that("not ready", || env.read("web.log").contains("ready"));
+    let stop = env.pidctl(&["--json", "stop"]).spawn();
+    await_that("no signal came", || env.read("web.log").contains("SIGTERM"));
+    assert_eq!(env.state("web"), "stopping");
+    env.write("go", "");
+    assert_eq!(stop.finish().expect(0).outcome("web"), "stopped");
+    env.assert_nobody_left();
+    assert_eq!(env.read("pids/.pidctl.records"), "");
+}
+
 #[test]
 fn a_process_younger_than_the_pid_file_is_not_the_one_that_was_written_down() {
     let env = TestEnv::new();

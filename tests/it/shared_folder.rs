@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::support::TestEnv;
+use crate::support::{TestEnv, chmod};
 
 #[test]
 fn a_service_that_was_taken_out_of_the_table_is_listed_counted_and_stopped() {
@@ -81,6 +81,39 @@ fn two_tables_may_share_a_folder_of_pid_files() {
     one(&["stop"]).expect(0);
     env.assert_nobody_left();
     two(&["start"]).expect(0);
+}
+
+/// It is another table's service, as only its own records could tell.
+#[test]
+fn a_holder_whose_own_records_cannot_be_read_is_not_taken_over() {
+    for what in ["folder", "records"] {
+        let env = TestEnv::new();
+        let port = env.free_port();
+        let web = || env.service("web").port(port).does("listen");
+        for name in ["one", "two"] {
+            let head = format!("pids_dir = '{}'", env.at(&format!("{name}/pids")));
+            env.table_in(&format!("{name}/services.toml"), &head, &[web()]);
+        }
+        let records = env.path("one/pids/.pidctl.records");
+        let lock = |locked: bool| match what {
+            "folder" => chmod(&env.path("one/pids"), if locked { 0o777 } else { 0o755 }),
+            _ => chmod(&records, if locked { 0o666 } else { 0o644 }),
+        };
+        env.ok(&["-c", "one/services.toml", "start"]);
+        let leader = env.members()[0].process;
+        lock(true);
+        let two = |words: &[&str]| env.run(&[&["-c", "two/services.toml"], words].concat());
+        for words in [&["start"][..], &["start", "--takeover", "any"]] {
+            let start = two(words).expect(1);
+            assert!(start.said().contains("one/pids"), "{start}");
+            assert!(leader.is_alive(), "{start}");
+        }
+        two(&["stop"]).expect(0).expect_said("one/pids");
+        assert!(leader.is_alive());
+        lock(false);
+        env.ok(&["-c", "one/services.toml", "stop"]);
+        env.assert_nobody_left();
+    }
 }
 
 #[test]
