@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
-use crate::support::TestEnv;
+use crate::support::{NOBODY, TestEnv, chmod, is_root};
 
 const NOT_ONE_PID: &[(&str, &[u8])] = &[
     ("empty", b""),
@@ -100,6 +100,70 @@ fn what_is_no_regular_file_is_unknown_and_left_alone_and_the_others_go_on() {
     assert_eq!(env.read("elsewhere.pid"), "1\n");
     assert!(!env.exists("nowhere"));
     env.assert_nobody_left();
+}
+
+#[test]
+fn a_device_in_the_place_of_a_pid_file_or_of_the_records_is_left_alone() {
+    if !is_root() {
+        return eprintln!("skipped: needs root");
+    }
+    for name in ["web.pid", ".pidctl.records", ".pidctl.lock"] {
+        let env = TestEnv::new();
+        env.table(&[env.service("web")]);
+        env.up();
+        let leader = env.pid("web");
+        let path = env.path("pids").join(name);
+        std::fs::remove_file(&path).unwrap();
+        // /dev/zero: read whole it would never end.
+        let zero = nix::sys::stat::makedev(1, 5);
+        let (kind, mode) = (
+            nix::sys::stat::SFlag::S_IFCHR,
+            nix::sys::stat::Mode::S_IRWXU,
+        );
+        if nix::sys::stat::mknod(&path, kind, mode, zero).is_err() {
+            return eprintln!("skipped: no device can be made");
+        }
+        let status = env.run(&["status"]);
+        assert!(
+            name == ".pidctl.lock" || status.code() == 4,
+            "{name}: {status}"
+        );
+        env.run(&["start"]).expect(1).expect_said("device");
+        let stop = env.run(&["stop"]).expect(1).expect_said("device");
+        // Without the lock alone it is known whose it is, and it is ended all the same.
+        assert_eq!(leader.is_alive(), name != ".pidctl.lock", "{name}: {stop}");
+        assert!(
+            std::fs::symlink_metadata(&path).is_ok(),
+            "{name} was removed"
+        );
+        leader.kill();
+    }
+}
+
+#[test]
+fn what_its_user_may_not_read_is_unknown() {
+    if !is_root() {
+        return eprintln!("skipped: needs root");
+    }
+    for name in ["web.pid", ".pidctl.records"] {
+        let env = TestEnv::new();
+        env.table(&[env.service("web")]);
+        for folder in ["pids", "logs"] {
+            std::fs::create_dir(env.path(folder)).unwrap();
+            std::os::unix::fs::chown(env.path(folder), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        env.as_nobody(&["start"]).run().expect(0);
+        env.await_ready();
+        let leader = env.pid("web");
+        chmod(&env.path("pids").join(name), 0);
+        env.as_nobody(&["status"]).run().expect(4);
+        env.as_nobody(&["start"]).run().expect(1);
+        env.as_nobody(&["stop"]).run().expect(1);
+        assert!(leader.is_alive(), "{name}");
+        chmod(&env.path("pids").join(name), 0o644);
+        env.as_nobody(&["stop"]).run().expect(0);
+        env.assert_nobody_left();
+    }
 }
 
 #[test]

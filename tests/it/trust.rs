@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{chown, symlink};
 
-use crate::support::{TestEnv, chmod, is_root};
+use crate::support::{Bystander, TestEnv, chmod, is_root};
 
 #[test]
 fn a_folder_of_pid_files_that_others_may_write_is_refused() {
@@ -98,6 +98,83 @@ fn what_another_user_owns_is_refused() {
     chown(env.path("pids"), Some(0), Some(0)).unwrap();
     env.ok(&["stop"]);
     env.assert_nobody_left();
+}
+
+/// Writes records that name this process as the leader of `web`, as one who knows their form would.
+fn forge(env: &TestEnv, id: &str, innocent: &Bystander) {
+    let records = env.read("pids/.pidctl.records");
+    let mut record: serde_json::Value = serde_json::from_str(records.trim()).expect("one record");
+    let stat = String::from_utf8(innocent.process().file("stat")).expect("text");
+    let start: u64 = stat
+        .rsplit(')')
+        .next()
+        .expect("fields")
+        .split(' ')
+        .nth(20)
+        .expect("22")
+        .parse()
+        .expect("ticks");
+    record["id"] = id.into();
+    let leader = &mut record["instance"]["leader"];
+    leader["pid"] = innocent.process().pid.into();
+    leader["start_time"] = start.into();
+    env.write("pids/.pidctl.records", format!("{record}\n"));
+}
+
+#[test]
+fn a_forged_record_that_names_an_innocent_process_is_refused() {
+    if !is_root() {
+        return eprintln!("skipped: needs root");
+    }
+    let env = TestEnv::new();
+    env.table(&[env.service("web")]);
+    env.up();
+    let leader = env.pid("web");
+    let innocent = env.stranger(&[]);
+    forge(&env, "web", &innocent);
+    env.write("pids/web.pid", innocent.pid());
+    let (records, pid_file) = (env.path("pids/.pidctl.records"), env.path("pids/web.pid"));
+    for file in [&records, &pid_file] {
+        chown(file, Some(65534), Some(65534)).unwrap();
+        env.run(&["status"]).expect(4);
+        for words in [
+            &["stop"][..],
+            &["stop", "--force"],
+            &["restart"],
+            &["start"],
+        ] {
+            env.run(words).expect(1);
+            innocent.assert_alive();
+            assert!(leader.is_alive(), "{words:?}");
+        }
+        chown(file, Some(0), Some(0)).unwrap();
+    }
+    // Of root it would have been believed: it is the owner that is not.
+    env.ok(&["stop"]);
+    innocent.assert_ended();
+    leader.kill();
+}
+
+#[test]
+fn a_record_whose_id_leaves_the_folder_counts_as_none() {
+    for id in ["../web", "../../etc/x", "/web", "a/b", "..", "", "."] {
+        let env = TestEnv::new();
+        env.table(&[env.service("web")]);
+        env.up();
+        env.ok(&["stop"]);
+        env.up();
+        let leader = env.pid("web");
+        let innocent = env.stranger(&[]);
+        forge(&env, id, &innocent);
+        env.write("web.pid", innocent.pid());
+        let stop = env.run(&["stop"]);
+        innocent.assert_alive();
+        assert_eq!(env.read("web.pid"), innocent.pid(), "{id:?}: {stop}");
+        env.run(&["stop", id]).expect(2);
+        env.run(&["start", id]).expect(2);
+        innocent.assert_alive();
+        leader.kill();
+    }
 }
 
 #[test]
