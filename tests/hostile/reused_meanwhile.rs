@@ -40,16 +40,20 @@ fn of_a_holder_whose_children_are_awaited() {
     let env = TestEnv::new();
     let port = env.free_port();
     let words = format!("exit-on=TERM listen port={port} child=setsid,ignore=TERM");
-    let fifo = format!("fifo={}", env.at("bystanders"));
+    let told = format!(
+        "fifo={} ready={}",
+        env.at("bystanders"),
+        env.at("ready/holder")
+    );
     // Init is its parent, so that its number is free when it ends.
     let testee = crate::support::testee();
     let script = format!(
-        "{} setsid {fifo} {words} >holder.log 2>&1 &",
+        "{} setsid {told} {words} >holder.log 2>&1 &",
         testee.display()
     );
     env.sh(&script).run().expect(0);
-    await_that("no holder", || env.read("holder.log").contains("ready"));
-    let line = env.read("holder.log");
+    env.await_file("ready/holder");
+    let line = env.read("ready/holder");
     let holder: i32 = line
         .trim()
         .rsplit(' ')
