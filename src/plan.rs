@@ -162,7 +162,6 @@ mod tests {
             leader: claim(LEADER),
             since: 7,
             token: "token".into(),
-            started_at: 0.0,
             phase,
             followed: false,
             session: Some(LEADER),

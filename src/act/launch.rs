@@ -10,7 +10,6 @@ use crate::family::trace;
 use crate::logs;
 use crate::state::pidfile;
 use crate::state::record::{Claim, Entry, Instance, Log, Phase, recorded};
-use crate::sys::boot;
 use crate::sys::lock;
 use crate::sys::proc::Identity;
 use crate::sys::spawn::{Prepared, Stage};
@@ -19,7 +18,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
-use std::time::SystemTime;
 
 /// What one attempt runs.
 pub struct Attempt<'a> {
@@ -186,12 +184,10 @@ fn exec_failure(attempt: &Attempt<'_>, stage: Stage, why: &str) -> String {
 
 /// What is recorded of any instance of the service from now on.
 fn record(act: &Act, service: &Service, leader: Identity, log: Log, uid: u32) -> Instance {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Instance {
         leader: Claim::new(leader, &act.place),
         since: leader.start_time,
         token: String::new(),
-        started_at: now.map_or(0.0, |now| now.as_secs_f64()),
         phase: Phase::Ready,
         followed: false,
         session: None,
@@ -235,13 +231,11 @@ pub fn adopted(
         inode: 0,
         lock: None,
     };
-    let made = record(act, service, leader, log, environment.uid());
     Instance {
-        started_at: made.started_at - boot::age(leader.start_time),
         followed: true,
         executable: environment
             .found(service)
             .and_then(|found| executable(&found)),
-        ..made
+        ..record(act, service, leader, log, environment.uid())
     }
 }

@@ -104,8 +104,6 @@ pub struct Instance {
     pub since: u64,
     /// In the environment of everything the instance starts. Empty where it was adopted.
     pub token: String,
-    /// Seconds since the epoch.
-    pub started_at: f64,
     pub phase: Phase,
     /// The leader is what a command that went to the background left, or was adopted.
     #[serde(default, skip_serializing_if = "is_false")]
