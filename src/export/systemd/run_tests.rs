@@ -142,11 +142,11 @@ fn a_dead_main_process_ends_the_wait() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// The script sees the members of the cgroup in a file of our own making: a shell that notes INT
-/// and ends at QUIT, and one that ignores both.
+/// The script sees the members of the cgroup in a file of our own making: a shell that notes USR1
+/// and ends at USR2, and one that ignores both.
 #[test]
 fn a_stop_schedule_runs_its_steps_and_ends_with_sigkill() {
-    for (scope, notes) in [(StopScope::Family, "INT QUIT "), (StopScope::Leader, "")] {
+    for (scope, notes) in [(StopScope::Family, "USR1 USR2 "), (StopScope::Leader, "")] {
         let dir = Folder::new();
         let spawn = |script: &str| {
             let child = process::Command::new("/bin/sh")
@@ -164,16 +164,16 @@ fn a_stop_schedule_runs_its_steps_and_ends_with_sigkill() {
         // Bounded, so that a failing test leaves nothing behind.
         let wait = "printf r; for i in $(seq 400); do sleep 0.05; done";
         let polite =
-            "trap 'printf \"INT \" >>notes' INT; trap 'printf \"QUIT \" >>notes; exit' QUIT";
+            "trap 'printf \"USR1 \" >>notes' USR1; trap 'printf \"USR2 \" >>notes; exit' USR2";
         let mut polite = spawn(&format!("{polite}; {wait}"));
-        let mut leader = spawn(&format!("trap '' INT QUIT; {wait}"));
+        let mut leader = spawn(&format!("trap '' USR1 USR2; {wait}"));
         std::fs::write(dir.0.join("notes"), "").expect("notes");
         let members = format!("{}\n{}\n", polite.id(), leader.id());
         std::fs::write(dir.0.join("cgroup.procs"), members).expect("members");
 
         let mut service = sample::service("x", None);
         service.stop_scope = scope;
-        service.schedule.steps = [("INT", 100), ("QUIT", 1000)]
+        service.schedule.steps = [("USR1", 100), ("USR2", 1000)]
             .map(|(name, ms)| (name.parse().expect("signal"), Duration::from_millis(ms)))
             .to_vec();
         let unit = one(service);

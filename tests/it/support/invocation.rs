@@ -38,6 +38,16 @@ impl Invocation {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let prepare = || {
+            // The runner of the tests may have been started with `&` or nohup.
+            for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+                // SAFETY: no handler is installed, only SIG_DFL.
+                unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+            }
+            Ok(())
+        };
+        // SAFETY: signal(2) is async-signal-safe; nothing is allocated.
+        unsafe { command.pre_exec(prepare) };
         Invocation {
             command,
             words: program.display().to_string(),
