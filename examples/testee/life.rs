@@ -184,6 +184,9 @@ pub fn live(
         }
         if nature.hop > 0 {
             succeed(&mut nature.hop);
+            if nature.hop_leaves && fork().is_none() {
+                nature.hop = 0;
+            }
             if nature.hop_session {
                 nix::unistd::setsid().expect("setsid");
             }

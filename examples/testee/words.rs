@@ -79,6 +79,8 @@ pub struct Nature {
     pub hop: u32,
     /// Each successor makes a session of its own.
     pub hop_session: bool,
+    /// Each successor leaves one behind that stays.
+    pub hop_leaves: bool,
     /// Successors come without a pause.
     pub rush: bool,
     /// What an `exit_on` signal does first.
@@ -168,6 +170,7 @@ impl Nature {
             "run-when" => self.run_when = path(),
             "hop" => self.hop = number(value)?,
             "hop-session" => self.hop_session = true,
+            "hop-leaves" => self.hop_leaves = true,
             "rush" => self.rush = true,
             "slow" => self.slow = Duration::from_millis(number(value)?),
             "linger" => self.linger = path(),

@@ -72,6 +72,8 @@ enum Owner {
 const WORTH_A_THREAD: usize = 1000;
 /// A machine where processes are born and gone all the time is looked at so often, and no more.
 const ROUNDS: usize = 50;
+/// More than are being forked at any moment.
+const UNBORN: i32 = 64;
 
 impl Census {
     /// Walks. Processes that are born meanwhile are looked at as well, until none of them has escaped:
@@ -103,18 +105,20 @@ impl Census {
         }
         let mut listed: HashSet<i32> = pids.into_iter().collect();
         let mut late = HashMap::new();
-        let mut silent: Vec<i32> = Vec::new();
+        // A PID is given before its process is shown: who was not to be seen is looked for once more, and
+        // the elder first, so that a parent in the middle of its fork is not missed with its child.
+        let mut silent: Vec<i32> = (last.saturating_sub(UNBORN)..=last)
+            .filter(|&pid| pid > 1 && listed.insert(pid))
+            .collect();
         for _ in 0..ROUNDS {
             let now = last_pid()?;
-            if now == last {
-                break;
-            }
-            let born: Vec<i32> = births(last, now)?;
+            let born = match now == last {
+                true => Vec::new(),
+                false => births(last, now)?,
+            };
             let born = born.into_iter().filter(|pid| listed.insert(*pid));
             let born: Vec<i32> = born.collect();
             last = now;
-            // A PID is given before its process is shown: who was not to be seen is looked for once more,
-            // and the elder first, so that a parent in the middle of its fork is not missed with its child.
             silent.extend(&born);
             let found = read(&silent)?.into_iter();
             late.extend(found.map(|entry| (entry.stat.pid, entry)));

@@ -31,7 +31,11 @@ impl Traces {
     /// Of a recorded instance. PIDs of another boot or PID namespace show nobody here.
     pub fn of(instance: &Instance, place: &Place) -> Traces {
         if !instance.leader.is_here(place) {
-            return Traces::default();
+            return Traces {
+                // Nobody is so young: no process need be read for its sake.
+                since: u64::MAX,
+                ..Traces::default()
+            };
         }
         let log = &instance.log;
         Traces {

@@ -114,6 +114,20 @@ fn who_hops_from_session_to_session_while_it_is_killed() {
     }
 }
 
+/// A walk finds one that lives together with one that has ended since.
+#[test]
+fn whose_generations_each_leave_one_behind() {
+    for _ in 0..4 {
+        let env = TestEnv::new();
+        let hopper = "child=double-fork,setsid,ignore=TERM,hop=300,hop-leaves";
+        let web = env.service("web").does(hopper);
+        env.table(&[web.key("stop_timeout = '50ms'")]);
+        env.up();
+        env.ok(&["stop"]);
+        env.assert_nobody_left();
+    }
+}
+
 #[test]
 fn what_outlives_a_leader_that_crashed() {
     for child in [

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// A family that still grows after so many rounds of freezing is killed round by round.
 const FREEZE_ROUNDS: usize = 25;
-/// Who is gone whenever a walk finds it is raced for so long, PID by PID as they are given.
-const RACE: Duration = Duration::from_millis(500);
+/// Who is gone whenever a walk finds it is raced for so long, PID by PID as they are given. Nobody else's
+/// story goes on meanwhile.
+const RACE: Duration = Duration::from_millis(100);
 
 impl Chase<'_> {
     /// Freezes the family until a walk finds nobody new, so that nobody forks away, and kills it.
@@ -37,43 +38,45 @@ impl Chase<'_> {
         } else {
             "still there when its time was up"
         };
-        self.act.event(
-            EventKind::Escalation,
-            &self.hunt.label,
-            self.hunt.leader.map(|leader| leader.pid),
-            why,
-            &[("processes", json!(living))],
-        );
+        if !living.is_empty() {
+            self.act.event(
+                EventKind::Escalation,
+                &self.hunt.label,
+                self.hunt.leader.map(|leader| leader.pid),
+                why,
+                &[("processes", json!(living))],
+            );
+        }
         if let Some(gauge) = self.gauge {
             let left = self.family.living().map(|(_, member)| member.identity);
             gauge.time_is_up(left.collect());
         }
         Box::pin(self.freeze()).await;
-        self.caught.killed = true;
         let targets: Vec<usize> = self.family.living().map(|(number, _)| number).collect();
         self.send(Signal::KILL, &targets);
         let until = Instant::now() + KILL_PATIENCE;
         let until = self.hunt.give_up_at.map_or(until, |end| until.min(end));
+        let mut fled_before = false;
         loop {
             let ended = reactor::by(until, self.killed_ended()).await;
             let new = self.look().await;
             let is_living = |number: &usize| !self.family.get(*number).pidfd.has_ended();
             let living: Vec<usize> = new.iter().copied().filter(is_living).collect();
+            self.send(Signal::KILL, &living);
             // Who was found and has ended by now may have left a successor.
-            let elusive = self.family.is_elusive() || living.len() < new.len();
-            if elusive && Instant::now() < until {
-                self.race();
-                continue;
-            }
-            if living.is_empty() || ended.is_none() {
-                if elusive {
-                    self.trouble = Some(
-                        "processes that fork and exit faster than they can be held".to_string(),
-                    );
-                }
+            let fled = self.family.is_elusive() || living.len() < new.len();
+            if new.is_empty() && !fled {
                 return;
             }
-            self.send(Signal::KILL, &living);
+            if ended.is_none() || Instant::now() >= until {
+                let why = "processes that fork and exit faster than they can be held";
+                self.trouble = Some(why.to_string());
+                return;
+            }
+            if fled && fled_before {
+                self.race();
+            }
+            fled_before = fled;
         }
     }
 
@@ -176,7 +179,7 @@ impl Chase<'_> {
                         stat.identity() == member.identity && matches!(stat.state, b'R' | b'S')
                     })
             });
-            if new.is_empty() && !moving {
+            if new.is_empty() && !moving && !self.family.is_elusive() {
                 return;
             }
         }

@@ -57,6 +57,7 @@ impl Chase<'_> {
         let member = self.family.get(number);
         let (pid, start_time) = (member.identity.pid, member.identity.start_time);
         let command = member.comm.clone();
+        self.caught.killed |= signal == Signal::KILL && result == Effect::Sent;
         if signal != Signal::STOP {
             let more = [
                 ("signal", json!(signal.to_string())),
