@@ -15,14 +15,16 @@ pub struct Place {
 
 impl Place {
     pub fn here() -> io::Result<Place> {
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("/proc cannot be read ({error}): pidctl needs it mounted"),
-            )
-        })?;
-        // In another namespace's /proc every number is another process's.
-        let own = fs::read_link("/proc/self").unwrap_or_default();
+        let unreadable = |error: io::Error| {
+            let message = format!("/proc cannot be read ({error}): pidctl needs it mounted");
+            io::Error::new(error.kind(), message)
+        };
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(unreadable)?;
+        // In another namespace's /proc every number is another process's, and ours may have none.
+        let own = match fs::read_link("/proc/self") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
+            result => result.map_err(unreadable)?,
+        };
         if own.as_os_str() != std::process::id().to_string().as_str() {
             return Err(io::Error::other(
                 "/proc is that of another PID namespace: pidctl needs its own one's mounted \
