@@ -104,6 +104,17 @@ pub fn start(observation: Observation) -> StartStep {
     }
 }
 
+/// The same once `stop` has succeeded. Another table's is not ended by it.
+pub fn start_once_stopped(observation: Observation) -> StartStep {
+    match observation.found {
+        Found::Elsewhere(_) => start(observation),
+        _ => StartStep::Start {
+            leftovers: Vec::new(),
+            stale: None,
+        },
+    }
+}
+
 pub fn stop(observation: &Observation) -> StopStep {
     match &observation.found {
         Found::Unknown(why) => StopStep::Fail(why.clone()),

@@ -9,6 +9,9 @@ use crate::report::json;
 use crate::selection;
 use serde::Serialize;
 
+/// Why a service that still runs is skipped.
+pub const NOT_STOPPED: &str = "it could not be stopped, so it is not started";
+
 #[derive(Serialize)]
 struct Document<'a> {
     stop: json::Services<'a, Stopped>,
@@ -23,35 +26,38 @@ pub fn run(
     let table = session.table()?;
     let order = start::order(&table, &start.words, start.no_deps)?;
     let (indices, _) = selection::select(&table, &stop.words, &[])?;
-    if stop.dry_run {
-        let stopping = stop::run(session, stop)?;
-        return Ok(stopping.and(start::run(session, start)?));
-    }
     let style = session.style;
-    let act = session.act(&table, true, false)?;
-    act.patience.set(1);
-    let shared = act.clone();
+    let act = session.act(&table, !stop.dry_run, false)?;
     let targets = Targets {
         indices,
         gone: Vec::new(),
     };
+    let finish = move |stopped: &[Stopped], started: &[Started], code: ExitCode| {
+        if style.json {
+            json::print(&Document {
+                stop: json::Services { services: stopped },
+                start: json::Services { services: started },
+            });
+        }
+        code
+    };
+    if stop.dry_run {
+        let (stopped, stop_code) = stop::foresee(&act, &style, &targets, &stop.options);
+        let takeover = start.options.takeover;
+        let (started, start_code) = start::foresee(&act, &style, &order, takeover, &stopped);
+        return Ok(finish(&stopped, &started, stop_code.and(start_code)));
+    }
+    act.patience.set(1);
+    let shared = act.clone();
     Ok(super::block_on(&act, 3, async move {
         let options = Options {
             restarting: true,
             ..stop.options.clone()
         };
         let (stopped, stop_code) = stop::take_down(&shared, &style, &targets, &options).await;
-        let finish = |started: &[Started], code: ExitCode| {
-            if style.json {
-                json::print(&Document {
-                    stop: json::Services { services: &stopped },
-                    start: json::Services { services: started },
-                });
-            }
-            code
-        };
         if shared.interrupts() > 0 {
             return finish(
+                &stopped,
                 &[],
                 ExitCode::Interrupted(shared.interrupts.see(|seen| seen.exit_code())),
             );
@@ -68,7 +74,7 @@ pub fn run(
         let (mut started, start_code) =
             start::bring_up(&shared, &style, &order, &start.options).await;
         for index in blocked {
-            let detail = Some("it could not be stopped, so it is not started".to_string());
+            let detail = Some(NOT_STOPPED.to_string());
             started.push(Started {
                 detail,
                 ..Started::new(
@@ -78,6 +84,6 @@ pub fn run(
                 )
             });
         }
-        finish(&started, stop_code.and(start_code))
+        finish(&stopped, &started, stop_code.and(start_code))
     }))
 }

@@ -1,17 +1,19 @@
 //! `pidctl start`: bring services up, with what they depend on.
 
-use super::Session;
+use super::{Session, restart};
 use crate::act::context::Act;
-use crate::act::outcome::{StartOutcome, Started};
+use crate::act::outcome::{StartOutcome, Started, StopOutcome, Stopped};
 use crate::act::port::{self, Judged};
 use crate::act::start::{self, Options};
 use crate::config::{Table, Takeover};
 use crate::exit_code::ExitCode;
+use crate::family::holders;
 use crate::observe::Scene;
 use crate::plan::{self, StartStep};
 use crate::report::live::Display;
 use crate::report::{Style, forecast, json, results};
 use crate::selection;
+use crate::sys::listeners::{PortSet, Protocol};
 use std::rc::Rc;
 
 pub struct Request {
@@ -27,7 +29,11 @@ pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
     let style = session.style;
     let act = session.act(&table, !request.dry_run, false)?;
     if request.dry_run {
-        return Ok(foresee(&act, &style, &order, request.options.takeover));
+        let (started, code) = foresee(&act, &style, &order, request.options.takeover, &[]);
+        if style.json {
+            json::print(&json::Services { services: &started });
+        }
+        return Ok(code);
     }
     act.patience.set(2);
     let shared = act.clone();
@@ -87,8 +93,15 @@ pub async fn bring_up(
     (started, code)
 }
 
-/// `--dry-run`: the plan of each, and who holds its port.
-fn foresee(act: &Rc<Act>, style: &Style, order: &[usize], takeover: Option<Takeover>) -> ExitCode {
+/// `--dry-run`: the plan of each, and who holds its port; the JSON is left to the caller. `stopped`: what
+/// `restart` would have stopped before.
+pub fn foresee(
+    act: &Rc<Act>,
+    style: &Style,
+    order: &[usize],
+    takeover: Option<Takeover>,
+    stopped: &[Stopped],
+) -> (Vec<Started>, ExitCode) {
     let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
     let width = results::width(
         order
@@ -98,10 +111,18 @@ fn foresee(act: &Rc<Act>, style: &Style, order: &[usize], takeover: Option<Takeo
     let mut foreseen = Vec::new();
     for &index in order {
         let service = &act.table.services[index];
-        let mut step = plan::start(scene.observe(&service.id, Some(service)));
+        let observation = scene.observe(&service.id, Some(service));
+        let stop = stopped.iter().find(|stopped| stopped.id == service.id);
+        let blocked = stop.is_some_and(|stop| stop.outcome == StopOutcome::Failed);
+        let mut step = match stop {
+            _ if blocked => StartStep::Fail(restart::NOT_STOPPED.to_string()),
+            Some(_) => plan::start_once_stopped(observation),
+            None => plan::start(observation),
+        };
         let mut note = None;
         if let (StartStep::Start { leftovers, .. }, Some(port)) = (&step, service.port)
             && leftovers.is_empty()
+            && !is_freed(port, stopped)
         {
             match port::judge(act, service, port, takeover.unwrap_or(service.takeover)) {
                 Ok(Judged::Free) => {}
@@ -119,6 +140,7 @@ fn foresee(act: &Rc<Act>, style: &Style, order: &[usize], takeover: Option<Takeo
             forecast::start(&service.id, width, &step);
         }
         let (outcome, pid) = match &step {
+            StartStep::Fail(_) if blocked => (StartOutcome::Skipped, None),
             StartStep::Fail(_) => (StartOutcome::Failed, None),
             StartStep::AlreadyRunning { leader, .. } => {
                 (StartOutcome::AlreadyRunning, Some(leader.pid))
@@ -138,10 +160,26 @@ fn foresee(act: &Rc<Act>, style: &Style, order: &[usize], takeover: Option<Takeo
             ..Started::new(&service.id, outcome, pid)
         });
     }
-    if style.json {
-        json::print(&json::Services {
-            services: &foreseen,
-        });
+    let code = ExitCode::of_starts(&foreseen);
+    (foreseen, code)
+}
+
+/// Is the port held by processes alone that would have been stopped?
+fn is_freed(port: u16, stopped: &[Stopped]) -> bool {
+    let ended: Vec<i32> = stopped
+        .iter()
+        .flat_map(|stopped| &stopped.members)
+        .map(|(identity, _)| identity.pid)
+        .collect();
+    if ended.is_empty() {
+        return false;
     }
-    ExitCode::of_starts(&foreseen)
+    let held = holders::of(Protocol::Tcp, &PortSet::from(port));
+    held.is_ok_and(|held| {
+        held.get(&port).is_some_and(|held| {
+            !held.is_unseen()
+                && !held.pids.is_empty()
+                && held.pids.iter().all(|pid| ended.contains(pid))
+        })
+    })
 }

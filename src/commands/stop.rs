@@ -29,7 +29,11 @@ pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
     let targets = Targets { indices, gone };
     let style = session.style;
     if request.dry_run {
-        return Ok(foresee(&act, &style, &targets, &request.options));
+        let (stopped, code) = foresee(&act, &style, &targets, &request.options);
+        if style.json {
+            json::print(&json::Services { services: &stopped });
+        }
+        return Ok(code);
     }
     act.patience.set(1);
     let shared = act.clone();
@@ -99,8 +103,14 @@ fn tell_dependents(act: &Act, targets: &Targets) {
     }
 }
 
-/// `--dry-run`: every process of each family, in the order they would be signalled.
-fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -> ExitCode {
+/// `--dry-run`: every process of each family, in the order they would be signalled; the JSON is left to
+/// the caller.
+pub fn foresee(
+    act: &Rc<Act>,
+    style: &Style,
+    targets: &Targets,
+    options: &Options,
+) -> (Vec<Stopped>, ExitCode) {
     let scene = Scene::new(&act.place, act.folder.as_deref(), &act.table);
     let mut foreseen = Vec::new();
     // Dependents come first.
@@ -174,12 +184,8 @@ fn foresee(act: &Rc<Act>, style: &Style, targets: &Targets, options: &Options) -
         }
         foreseen.push(stopped);
     }
-    if style.json {
-        json::print(&json::Services {
-            services: &foreseen,
-        });
-    }
-    ExitCode::of_stops(&foreseen)
+    let code = ExitCode::of_stops(&foreseen);
+    (foreseen, code)
 }
 
 /// The holder of the port of a service that does not run, where it would be stopped too.
@@ -241,6 +247,10 @@ fn foretold(
     }
     Stopped {
         processes: family.len(),
+        members: family
+            .iter()
+            .map(|stat| (stat.identity(), stat.comm.clone()))
+            .collect(),
         signals: steps[..sent]
             .iter()
             .map(|(signal, _)| *signal)

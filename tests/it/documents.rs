@@ -116,6 +116,7 @@ fn nothing_but_the_document_is_on_standard_output() {
     one_line(env.run(&["-q", "--json", "stop"]));
     one_line(env.run(&["--json", "stop", "--dry-run"]));
     one_line(env.run(&["--json", "start", "--dry-run"]));
+    one_line(env.run(&["--json", "restart", "--dry-run"]));
 }
 
 #[test]

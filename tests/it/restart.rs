@@ -126,3 +126,61 @@ fn a_service_may_restart_itself() {
         env.assert_nobody_left();
     }
 }
+
+#[test]
+fn dry_run_forecasts_both_halves_and_touches_nothing() {
+    let env = TestEnv::new();
+    let web = |env: &TestEnv, port| {
+        let web = env.service("web").port(port).does("listen");
+        web.key("depends_on = ['db']")
+    };
+    let port = env.free_port();
+    let id = web(&env, port).id();
+    env.table(&[env.service("db"), web(&env, port), env.service("retired")]);
+    env.up();
+    env.table(&[env.service("db"), web(&env, port)]);
+    let before = env.members().len();
+    let (leader, db) = (env.pid(&id), env.pid("db"));
+    let all = env.ok(&["--json", "restart", "--dry-run"]).json();
+    for id in ["db", &id] {
+        assert_eq!(entry(&all["stop"], id).unwrap()["outcome"], "stopped");
+        // Its own port is no obstacle: who holds it would have been stopped.
+        let start = entry(&all["start"], id).unwrap();
+        assert_eq!(start["outcome"], "started", "{start}");
+        assert!(start["pid"].is_null() && start["detail"].is_null());
+    }
+    assert_eq!(entry(&all["stop"], "retired"), None);
+    let one = env.ok(&["--json", "restart", "--dry-run", &id]).json();
+    assert_eq!(entry(&one["stop"], "db"), None);
+    let kept = entry(&one["start"], "db").unwrap();
+    assert_eq!(kept["outcome"], "already_running");
+    assert_eq!(kept["pid"], db.pid);
+    let text = env.ok(&["restart", "--dry-run"]).stdout;
+    assert!(text.contains("would be stopped") && text.contains("would start"));
+    assert!(!text.contains("already running") && !text.contains("retired"));
+    assert_eq!(env.members().len(), before);
+    assert!(leader.is_alive() && db.is_alive());
+}
+
+#[test]
+fn dry_run_foresees_what_is_not_started() {
+    let env = TestEnv::new();
+    env.table(&[env.service("web"), env.service("other")]);
+    env.ok(&["start", "other"]);
+    std::fs::create_dir(env.path("pids/web.pid")).unwrap();
+    for args in [
+        &["--json", "restart", "--dry-run"][..],
+        &["--json", "restart"],
+    ] {
+        let output = env.run(args).expect(1);
+        let json = output.json();
+        for (half, web, other) in [
+            ("stop", "failed", "stopped"),
+            ("start", "skipped", "started"),
+        ] {
+            let outcome = |id| entry(&json[half], id).unwrap()["outcome"].clone();
+            assert_eq!(outcome("web"), web, "{output}");
+            assert_eq!(outcome("other"), other, "{output}");
+        }
+    }
+}
