@@ -99,15 +99,7 @@ impl Session {
 }
 
 /// Ids that have a record made from this very table but no entry in it any more.
-fn gone(table: &Table, folder: Result<&Folder, &Refused>) -> Vec<String> {
-    let ledger = match folder.map(Ledger::read) {
-        Ok(Ok(ledger)) => ledger,
-        Ok(Err(why)) => {
-            report::warn(&format!("services without an entry cannot be known: {why}"));
-            return Vec::new();
-        }
-        Err(_) => return Vec::new(),
-    };
+fn gone(table: &Table, ledger: &Ledger) -> Vec<String> {
     let known: std::collections::HashSet<&str> = table
         .services
         .iter()
@@ -131,7 +123,15 @@ pub fn select(
     folder: Result<&Folder, &Refused>,
     words: &[String],
 ) -> Result<(Vec<usize>, Vec<String>), Unknown> {
-    selection::select(table, words, &gone(table, folder))
+    let gone = match folder.map(Ledger::read) {
+        Ok(Ok(ledger)) => gone(table, &ledger),
+        Ok(Err(why)) => {
+            report::warn(&format!("services without an entry cannot be known: {why}"));
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
+    selection::select(table, words, &gone)
 }
 
 /// Runs the work of a command to its end. `leave_after`: so many interrupts end pidctl at once.

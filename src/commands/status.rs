@@ -28,18 +28,29 @@ pub struct Request {
     pub watch: Option<Option<Duration>>,
 }
 
+/// What is looked at, again and again: a word that was known once keeps its row.
+struct Chosen {
+    indices: Vec<usize>,
+    /// Ids without an entry that were named; `None`: those that have a record at each look.
+    gone: Option<Vec<String>>,
+}
+
 pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
     let table = session.table()?;
     let act = session.act(&table, false, false)?;
-    if selection::select(&table, &request.words, &[]).is_err() {
-        super::select(&table, act.folder.as_deref(), &request.words)?;
-    }
+    let (indices, gone) = match selection::select(&table, &request.words, &[]) {
+        Ok(known) => known,
+        Err(_) => super::select(&table, act.folder.as_deref(), &request.words)?,
+    };
+    let chosen = Chosen {
+        indices,
+        gone: (!request.words.is_empty()).then_some(gone),
+    };
     let style = session.style;
     let shared = act.clone();
-    let words = request.words.clone();
     match request.watch {
         None => Ok(super::block_on(&act, 1, async move {
-            let rows = look(&shared, &words).await;
+            let rows = look(&shared, &chosen).await;
             show(&style, &rows);
             fold(&rows)
         })),
@@ -50,7 +61,7 @@ pub fn run(session: &Session, request: &Request) -> anyhow::Result<ExitCode> {
             Ok(super::block_on(
                 &act,
                 1,
-                redraw(shared, style, words, interval),
+                redraw(shared, style, chosen, interval),
             ))
         }
     }
@@ -71,9 +82,9 @@ fn shortest_interval(act: &Act) -> Duration {
 
 /// Until Ctrl-C, or until nobody reads any more: on a terminal the table is redrawn in place, elsewhere
 /// one follows the other.
-async fn redraw(act: Rc<Act>, style: Style, words: Vec<String>, interval: Duration) -> ExitCode {
+async fn redraw(act: Rc<Act>, style: Style, chosen: Chosen, interval: Duration) -> ExitCode {
     loop {
-        let rows = look(&act, &words).await;
+        let rows = look(&act, &chosen).await;
         if !style.terminal || style.json {
             show(&style, &rows);
         } else {
@@ -95,18 +106,22 @@ fn show(style: &Style, rows: &[Row]) {
 }
 
 /// One row for each selected service, and for the records of this table that have no entry in it.
-async fn look(act: &Rc<Act>, words: &[String]) -> Vec<Row> {
+async fn look(act: &Rc<Act>, chosen: &Chosen) -> Vec<Row> {
     // It may have been made since the last look.
     let made = Folder::open(&act.table.pids_dir);
     let folder = made.as_ref();
-    let (indices, gone) = super::select(&act.table, folder, words).unwrap_or_default();
     let scene = Scene::new(&act.place, folder, &act.table);
+    let gone = match &chosen.gone {
+        Some(gone) => gone.clone(),
+        None => super::gone(&act.table, &scene.ledger),
+    };
     for warning in &scene.ledger.warnings {
         report::warn(warning);
     }
-    let ids = indices
-        .into_iter()
-        .map(|index| (act.table.services[index].id.clone(), Some(index)));
+    let ids = chosen
+        .indices
+        .iter()
+        .map(|&index| (act.table.services[index].id.clone(), Some(index)));
     let ids = ids.chain(gone.into_iter().map(|id| (id, None)));
     // Probes that take their time are waited for side by side; a thousand services need none.
     let pending: Vec<Pending> = ids

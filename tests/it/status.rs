@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{TestEnv, await_that, is_root};
+use crate::support::{TestEnv, await_that, chmod, entry, is_root};
 
 #[test]
 fn running_is_0_and_told_in_full() {
@@ -261,4 +261,39 @@ fn watch_draws_again_and_again() {
     watch.await_stdout("running");
     watch.signal(nix::sys::signal::Signal::SIGINT);
     watch.finish();
+}
+
+#[test]
+fn watch_keeps_every_row_it_was_asked_for() {
+    let env = TestEnv::new();
+    env.table(&[env.service("web"), env.service("old")]);
+    env.up();
+    env.table(&[env.service("web")]);
+    let watch = env
+        .pidctl(&["--json", "status", "--watch=50ms", "web", "old"])
+        .spawn();
+    watch.await_stdout("not in the table");
+    let records = env.path("pids/.pidctl.records");
+    chmod(&records, 0o666);
+    watch.await_stdout("unknown");
+    chmod(&records, 0o644);
+    // With it goes the record, the last that tells of it.
+    env.ok(&["stop", "old"]);
+    watch.await_stdout("stopped");
+    watch.signal(nix::sys::signal::Signal::SIGINT);
+    let output = watch.finish();
+    let looks: Vec<[Value; 2]> = output
+        .stdout
+        .lines()
+        .map(|line| {
+            let document: Value = serde_json::from_str(line).expect("a document");
+            ["web", "old"].map(|id| entry(&document, id).expect("its row")["state"].clone())
+        })
+        .collect();
+    assert!(
+        looks.contains(&[json!("unknown"), json!("unknown")]),
+        "{output}"
+    );
+    let last = looks.last().expect("a look");
+    assert_eq!(*last, [json!("running"), json!("stopped")], "{output}");
 }
