@@ -4,6 +4,7 @@
 use crate::logs::sanitize::brief;
 use crate::reactor;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{Mode, fchmod};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -24,6 +25,8 @@ impl LastWords {
     pub fn new() -> io::Result<(LastWords, OwnedFd)> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        // Else no other user could open it as /dev/stderr. Only who may trace the helper can at all.
+        fchmod(&write, Mode::from_bits_truncate(0o622))?;
         let words = LastWords {
             pipe: File::from(read),
             end: RefCell::default(),

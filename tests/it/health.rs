@@ -201,6 +201,19 @@ fn the_last_line_of_a_health_command_that_fails_is_told() {
 }
 
 #[test]
+fn a_health_command_opens_its_own_output_by_name() {
+    if !is_root() {
+        return eprintln!("skipped: needs root");
+    }
+    let env = TestEnv::new();
+    let health = "health = { command = 'echo a >/dev/stderr && echo b | tee /dev/stdout' }";
+    let web = env.service("web").exec(&["/bin/sleep", "600"]);
+    env.table(&[web.key("user = 'nobody'").key(health)]);
+    env.run(&["start", "--ready-timeout", "3s"]).expect(0);
+    env.ok(&["stop"]);
+}
+
+#[test]
 fn a_health_command_that_writes_much_does_not_wait_for_room() {
     let env = TestEnv::new();
     let health = "health = { command = 'yes | head -c 1000000', timeout = '1m' }";
