@@ -12,16 +12,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-const NO_ENVIRONMENT: &str = "its environment cannot be made";
-
 /// What a probe needs to know of the instance.
 pub struct Patient<'a> {
     pub health: &'a Health,
     pub port: Option<u16>,
     /// The living family.
     pub family: &'a [i32],
-    /// Runs what `needs_helper`, with the service's environment.
-    pub helper: Option<&'a Helper>,
+    /// Runs what needs a process of its own.
+    pub helper: &'a Helper,
 }
 
 /// `Ok`: healthy. `Err` says in a few words why not. Ends within the check's time-out.
@@ -50,10 +48,7 @@ pub async fn probe(patient: &Patient<'_>) -> Result<(), String> {
         }
         Health::Command {
             command, timeout, ..
-        } => match patient.helper {
-            Some(helper) => Box::pin(helper.check(command, *timeout)).await,
-            None => Err(NO_ENVIRONMENT.to_string()),
-        },
+        } => Box::pin(patient.helper.check(command, *timeout)).await,
     }
 }
 
@@ -129,20 +124,10 @@ fn literal(check: &HttpCheck) -> Option<Vec<IpAddr>> {
     Some(vec![address])
 }
 
-/// Whether the probe runs a process of its own.
-pub fn needs_helper(health: &Health) -> bool {
-    match health {
-        Health::Command { .. } => true,
-        Health::Http(check) => literal(check).is_none(),
-        Health::None | Health::Tcp => false,
-    }
-}
-
-async fn get_any(check: &HttpCheck, helper: Option<&Helper>) -> Result<(), String> {
-    let addresses = match (literal(check), helper) {
-        (Some(addresses), _) => addresses,
-        (None, Some(helper)) => Box::pin(helper.resolve(&check.host, check.timeout)).await?,
-        (None, None) => return Err(NO_ENVIRONMENT.to_string()),
+async fn get_any(check: &HttpCheck, helper: &Helper) -> Result<(), String> {
+    let addresses = match literal(check) {
+        Some(addresses) => addresses,
+        None => Box::pin(helper.resolve(&check.host, check.timeout)).await?,
     };
     let mut last = Err(format!("{} has no address", check.host));
     for address in addresses {

@@ -1,4 +1,5 @@
-//! Commands that pidctl runs beside a service, with its user, environment and cwd, for its health checks.
+//! Commands that pidctl runs beside a service for its health checks: the service's own with its user,
+//! environment and cwd, the look-up of a host with the caller's.
 //! Ended as a family of their own at their time-out, when nobody waits for them any more, and when
 //! pidctl dies.
 
@@ -7,13 +8,14 @@ use super::health;
 use super::hunt::{self, Hunt};
 use super::last_words::LastWords;
 use crate::config::{Command, Schedule, StopScope};
-use crate::environment::{Environment, TOKEN};
+use crate::environment::{Environment, TOKEN, Variables};
 use crate::family::trace::{self, Traces};
 use crate::reactor::{self, Either};
 use crate::sys::boot;
 use crate::sys::proc::Identity;
 use crate::sys::spawn::{self, Gate, Prepared};
 use crate::sys::wait::Exit;
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
@@ -25,12 +27,26 @@ use std::time::{Duration, Instant};
 /// The first word to a pidctl that shall look up the host in the second.
 pub const RESOLVE: &str = "look up a host";
 
+/// Addresses stay good for so long: a start that waits probes many times a second.
+const FRESH: Duration = Duration::from_secs(2);
+
 pub struct Helper {
-    pub act: Rc<Act>,
-    pub id: String,
-    pub environment: Environment,
+    act: Rc<Act>,
+    id: String,
+    environment: Environment,
     /// The instance's, so that what a killed pidctl leaves is found by the next `stop`.
-    pub token: String,
+    token: String,
+    /// Of the one host that the service's check asks, and since when.
+    found: RefCell<Option<(Instant, Vec<IpAddr>)>>,
+}
+
+/// What pidctl runs for itself owes nothing to the service, whose user, cwd or variables may forbid it.
+pub fn callers_environment() -> Environment {
+    Environment {
+        variables: Variables::inherited(),
+        account: None,
+        cwd: PathBuf::from("/"),
+    }
 }
 
 /// Program file, argument list and environment of a command, ready to be forked.
@@ -69,10 +85,21 @@ pub fn prepare(
 }
 
 impl Helper {
+    pub fn new(act: &Rc<Act>, id: &str, environment: Environment, token: &str) -> Helper {
+        Helper {
+            act: act.clone(),
+            id: id.to_string(),
+            environment,
+            token: token.to_string(),
+            found: RefCell::default(),
+        }
+    }
+
     /// Runs a health command: exit 0 in time is healthy.
     pub async fn check(&self, command: &Command, timeout: Duration) -> Result<(), String> {
         let failed = |error: io::Error| format!("the health command cannot be run: {error}");
-        let (exit, line) = self.run(command, timeout).await.map_err(failed)?;
+        let ran = self.run(command, &self.environment, timeout).await;
+        let (exit, line) = ran.map_err(failed)?;
         let what = match exit {
             Some(Exit::Code(0)) => return Ok(()),
             Some(exit) => format!("ended with {exit}"),
@@ -85,15 +112,28 @@ impl Helper {
     /// The addresses of a host. The C library's resolver blocks for as long as its servers are silent,
     /// and with it would everybody else's story: so pidctl asks it in a process of its own.
     pub async fn resolve(&self, host: &str, timeout: Duration) -> Result<Vec<IpAddr>, String> {
+        let fresh = |(since, _): &(Instant, _)| since.elapsed() < FRESH;
+        let known = self.found.take().filter(fresh);
+        let found = match known {
+            Some(found) => found,
+            None => (Instant::now(), self.look_up(host, timeout).await?),
+        };
+        Ok(self.found.borrow_mut().insert(found).1.clone())
+    }
+
+    async fn look_up(&self, host: &str, timeout: Duration) -> Result<Vec<IpAddr>, String> {
         let ourselves = ["/proc/self/exe", RESOLVE, host].map(str::to_string);
         let command = Command::Exec(ourselves.to_vec());
         let failed = |error: io::Error| format!("{host} cannot be looked up: {error}");
-        let (exit, line) = self.run(&command, timeout).await.map_err(failed)?;
-        let line = line.unwrap_or_default();
-        match exit {
-            Some(Exit::Code(0)) => Ok(line.split(' ').flat_map(str::parse).collect()),
-            Some(_) => Err(format!("{host}: {line}")),
-            None => Err(format!(
+        let ran = self.run(&command, &callers_environment(), timeout).await;
+        match ran.map_err(failed)? {
+            (Some(Exit::Code(0)), line) => {
+                let line = line.unwrap_or_default();
+                Ok(line.split(' ').flat_map(str::parse).collect())
+            }
+            (Some(_), Some(line)) => Err(format!("{host}: {line}")),
+            (Some(exit), None) => Err(format!("{host}: the look-up ended with {exit}")),
+            (None, _) => Err(format!(
                 "{host} was not found in {}",
                 health::seconds(timeout)
             )),
@@ -104,9 +144,10 @@ impl Helper {
     async fn run(
         &self,
         command: &Command,
+        environment: &Environment,
         timeout: Duration,
     ) -> io::Result<(Option<Exit>, Option<String>)> {
-        let running = self.start(command)?;
+        let running = self.start(command, environment)?;
         let exit = self.act.children.exited(running.leader.pid);
         let exit = reactor::race(exit, running.words.listen());
         let exit = match reactor::by(Instant::now() + timeout, exit).await {
@@ -116,7 +157,7 @@ impl Helper {
         Ok((exit, running.words.line()))
     }
 
-    fn start(&self, command: &Command) -> io::Result<Running> {
+    fn start(&self, command: &Command, environment: &Environment) -> io::Result<Running> {
         let helper = boot::random_token()?;
         let folder = self
             .act
@@ -129,7 +170,7 @@ impl Helper {
             self.token.clone()
         };
         let token = trace::token_value(&instance, Some(&helper), &folder);
-        let prepared = prepare(command, &self.environment, token, true)?;
+        let prepared = prepare(command, environment, token, true)?;
         let mut gate = Gate::new()?;
         let (words, output) = LastWords::new()?;
         let null = self.act.null.as_fd();

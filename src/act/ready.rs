@@ -3,8 +3,8 @@
 
 use super::context::Act;
 use super::health::{self, Patient};
-use super::helper::Helper;
-use crate::config::Service;
+use super::helper::{self, Helper};
+use crate::config::{Health, Service};
 use crate::environment::Environment;
 use crate::family::holders;
 use crate::family::trace::{self, Traces};
@@ -90,7 +90,7 @@ impl Awaited<'_> {
             health: &self.service.health,
             port: self.service.port,
             family: &family,
-            helper: Some(helper),
+            helper,
         };
         Box::pin(health::probe(&patient)).await
     }
@@ -124,7 +124,9 @@ impl Awaited<'_> {
     }
 
     async fn settle(&self, last: &RefCell<String>) -> Verdict {
-        let helper = self.helper();
+        let environment = self.environment.clone();
+        let token = &self.instance.token;
+        let helper = Helper::new(self.act, &self.service.id, environment, token);
         if self.service.daemonizes && !self.instance.followed {
             *last.borrow_mut() = "its command has not gone to the background yet".to_string();
             let exit = self.leader_exit().await;
@@ -329,15 +331,6 @@ impl Awaited<'_> {
                 .is_some_and(|program| program.file == file)
             && others.all(is_another)
     }
-
-    fn helper(&self) -> Helper {
-        Helper {
-            act: self.act.clone(),
-            id: self.service.id.clone(),
-            environment: self.environment.clone(),
-            token: self.instance.token.clone(),
-        }
-    }
 }
 
 /// Is this instance healthy now? For those who only ask once.
@@ -347,20 +340,16 @@ pub async fn is_healthy(
     token: &str,
     family: &[i32],
 ) -> Result<(), String> {
-    let helper = match health::needs_helper(&service.health) {
-        true => Some(Helper {
-            act: act.clone(),
-            id: service.id.clone(),
-            environment: Environment::of(service)?,
-            token: token.to_string(),
-        }),
-        false => None,
+    let environment = match service.health {
+        Health::Command { .. } => Environment::of(service)?,
+        Health::None | Health::Tcp | Health::Http(_) => helper::callers_environment(),
     };
+    let helper = Helper::new(act, &service.id, environment, token);
     let patient = Patient {
         health: &service.health,
         port: service.port,
         family,
-        helper: helper.as_ref(),
+        helper: &helper,
     };
     Box::pin(health::probe(&patient)).await
 }

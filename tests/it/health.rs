@@ -1,6 +1,7 @@
 //! Health: when a service is ready, and how it is told later that it is not well.
 
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use crate::support::{Entry, Output, TestEnv, await_that, is_root};
@@ -103,6 +104,71 @@ fn http_may_ask_a_host_by_its_name() {
         assert_eq!(env.run(&["--json", "status"]).state(&id), "unhealthy");
         let other = env.run(&["status"]).expect(150);
         assert!(other.stdout.contains("web.invalid"), "{other}");
+    }
+}
+
+/// A user that it may not become, a folder and a file that are gone, a library that is missing.
+#[test]
+fn a_host_is_looked_up_whatever_the_service_runs_with() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, "listen");
+    let port = web.port.unwrap();
+    let keys = "cwd = 'work'\nenv_file = 'file'\nenv = { LD_PRELOAD = '/no/library.so' }";
+    let health = format!("health = {{ http = 'http://web.invalid:{port}/x' }}");
+    env.write("hosts", "127.0.0.1 web.invalid\n");
+    env.write("work/own", "");
+    env.write("file", "");
+    env.table(&[web.key(keys).key(health)]);
+    let script = "$PIDCTL --json start >&2 || exit 1; rm -r work file
+        $PIDCTL --json status";
+    if let Some(output) = with_own_hosts(&env, script) {
+        assert_eq!(output.state(&id), "running", "{output}");
+    }
+    env.ok(&["stop"]);
+}
+
+#[test]
+fn an_ordinary_user_may_ask_a_host_for_a_service_of_another_user() {
+    let env = TestEnv::new();
+    let (web, id) = web(&env, "listen");
+    let port = web.port.unwrap();
+    let health = format!("health = {{ http = 'http://web.invalid:{port}/x' }}");
+    env.write("hosts", "127.0.0.1 web.invalid\n");
+    env.table(&[web.key("user = 'root'").key(health)]);
+    let script = "$PIDCTL start >&2 || exit 1
+        setpriv --reuid 65534 --regid 65534 --clear-groups ./pidctl --json status";
+    env.as_nobody(&["--version"]).run().expect(0);
+    if let Some(output) = with_own_hosts(&env, script) {
+        assert_eq!(output.service(&id)["health"], "ok", "{output}");
+    }
+    env.ok(&["stop"]);
+}
+
+#[test]
+fn a_start_that_waits_does_not_look_its_host_up_for_each_probe() {
+    let env = TestEnv::new();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let health = format!("health = {{ http = 'http://web.invalid:{port}/' }}");
+    env.table(&[env.service("web").key(health)]);
+    env.write("hosts", "127.0.0.1 web.invalid\n");
+    let hosts = env.path("hosts");
+    std::thread::spawn(move || {
+        for (asked, stream) in server.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 512]);
+            let status = match asked {
+                // From now on nobody finds it who looks it up again.
+                0 => std::fs::write(&hosts, "").map(|()| 503).unwrap(),
+                _ => 200,
+            };
+            let _ = write!(stream, "HTTP/1.1 {status} x\r\n\r\n");
+        }
+    });
+    let script = "$PIDCTL --json start --ready-timeout 3s";
+    if let Some(output) = with_own_hosts(&env, script) {
+        assert_eq!(output.outcome("web"), "started", "{output}");
+        env.ok(&["stop"]);
     }
 }
 
