@@ -13,7 +13,7 @@ use crate::family::trace::{self, Traces};
 use crate::reactor::{self, Either};
 use crate::sys::boot;
 use crate::sys::proc::Identity;
-use crate::sys::spawn::{self, Gate, Prepared};
+use crate::sys::spawn::{self, ExecFailure, Gate, Prepared, Reports};
 use crate::sys::wait::Exit;
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -147,13 +147,18 @@ impl Helper {
         environment: &Environment,
         timeout: Duration,
     ) -> io::Result<(Option<Exit>, Option<String>)> {
-        let running = self.start(command, environment)?;
+        let mut running = self.start(command, environment)?;
         let exit = self.act.children.exited(running.leader.pid);
         let exit = reactor::race(exit, running.words.listen());
         let exit = match reactor::by(Instant::now() + timeout, exit).await {
             Some(Either::First(exit)) => Some(exit),
             Some(Either::Second(())) | None => None,
         };
+        let failures = running.reports.read()?.unwrap_or_default();
+        if let Some(ExecFailure { stage, error, .. }) = failures.into_iter().next() {
+            let what = format!("it could not {}: {error}", stage.doing());
+            return Err(io::Error::new(error.kind(), what));
+        }
         Ok((exit, running.words.line()))
     }
 
@@ -176,13 +181,13 @@ impl Helper {
         let null = self.act.null.as_fd();
         let leader = gate.fork(prepared, null, output.as_fd(), &self.act.inherited)?;
         self.act.children.add(leader.pid);
-        gate.open()?;
         Ok(Running {
             act: self.act.clone(),
             id: self.id.clone(),
             leader,
             helper,
             words,
+            reports: gate.open()?,
         })
     }
 }
@@ -194,12 +199,15 @@ struct Running {
     leader: Identity,
     helper: String,
     words: LastWords,
+    /// Let go once it has gone through exec, it frees what the helper was made of.
+    reports: Reports,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.act.children.exit_of(self.leader.pid).is_some() {
-            return;
+        let pid = self.leader.pid;
+        if self.act.children.exit_of(pid).is_some() {
+            return self.act.children.forget(pid);
         }
         let mut hunt = Hunt {
             label: self.id.clone(),
@@ -208,7 +216,7 @@ impl Drop for Running {
                 since: self.leader.start_time,
                 token: Some(self.helper.clone()),
                 log: None,
-                session: Some(self.leader.pid),
+                session: Some(pid),
             },
             first: Vec::new(),
             leader: Some(self.leader),
@@ -224,6 +232,9 @@ impl Drop for Running {
         act.unfinished.change(|count| *count += 1);
         reactor::spawn(async move {
             hunt::end(&act, &mut hunt).await;
+            if act.children.exit_of(pid).is_some() {
+                act.children.forget(pid);
+            }
             act.unfinished.change(|count| *count -= 1);
         });
     }

@@ -280,6 +280,42 @@ fn a_health_command_opens_its_own_output_by_name() {
 }
 
 #[test]
+fn a_health_command_that_cannot_be_run_tells_why() {
+    let env = TestEnv::new();
+    env.write("work/own", "");
+    let web = env.service("web").key("cwd = 'work'");
+    env.table(&[web.key("health = { command = 'true' }")]);
+    env.up();
+    std::fs::remove_dir_all(env.path("work")).unwrap();
+    let status = env.run(&["status"]).expect(150);
+    assert!(
+        status.stdout.contains("could not change to its cwd: No"),
+        "{status}"
+    );
+    env.ok(&["stop"]);
+}
+
+/// A megabyte of variables, so that what is kept of each shows.
+#[test]
+fn nothing_is_kept_of_a_health_command_that_has_ended() {
+    let env = TestEnv::new();
+    let big = format!("'{}'", "x".repeat(100_000));
+    let variables: Vec<String> = (0..10).map(|n| format!("BIG{n} = {big}")).collect();
+    let table = format!("env = {{ {} }}", variables.join(", "));
+    // Its parent is pidctl.
+    let script = "grep VmRSS /proc/$PPID/status >>sizes; test $(wc -l <sizes) -ge 25";
+    let health = format!("health = {{ command = '{script}', timeout = '1m' }}");
+    env.table(&[env.service("web").key(table).key(health)]);
+    env.up();
+    let sizes = env.read("sizes");
+    let sizes: Vec<u64> = sizes
+        .lines()
+        .map(|line| line.split_whitespace().nth(1).unwrap().parse().unwrap())
+        .collect();
+    assert!(sizes[24] < sizes[4] + 8_000, "kB: {sizes:?}");
+}
+
+#[test]
 fn a_health_command_that_writes_much_does_not_wait_for_room() {
     let env = TestEnv::new();
     let health = "health = { command = 'yes | head -c 1000000', timeout = '1m' }";
