@@ -130,7 +130,9 @@ fn write(session: &Session, folder: &Path, files: &[Written]) -> anyhow::Result<
         files::open_folder(folder).with_context(|| format!("{shown} cannot be opened"))?;
     for file in files {
         let path = folder.join(&file.name);
-        files::replace(&opened, &file.name, file.text.as_bytes(), 0o644)
+        // Another export may be writing the same.
+        let aside = format!(".{}.{}.new", file.name, std::process::id());
+        files::replace_by(&aside, &opened, &file.name, file.text.as_bytes(), 0o644)
             .map(drop)
             .with_context(|| format!("{} cannot be written", path.display()))?;
         if !session.style.quiet {

@@ -155,13 +155,25 @@ pub fn kind_at(folder: impl AsFd, name: &str) -> io::Result<Option<Kind>> {
 /// Writes `content` aside and renames it over `name`: readers see the old or the new, never a part.
 /// The mode holds whatever the umask. Gives the new file. The caller keeps other writers away.
 pub fn replace(folder: impl AsFd, name: &str, content: &[u8], mode: u32) -> io::Result<File> {
-    let aside = format!(".{name}.new");
-    let result = write_aside(&folder, &aside, content, mode).and_then(|file| {
-        nix::fcntl::renameat(&folder, aside.as_str(), &folder, name)?;
+    replace_by(&format!(".{name}.new"), folder, name, content, mode)
+}
+
+/// The same where other writers may come: `aside` is the caller's alone.
+pub fn replace_by(
+    aside: &str,
+    folder: impl AsFd,
+    name: &str,
+    content: &[u8],
+    mode: u32,
+) -> io::Result<File> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{aside}: {error}"));
+    let written = write_aside(&folder, aside, content, mode).map_err(named);
+    let result = written.and_then(|file| {
+        nix::fcntl::renameat(&folder, aside, &folder, name)?;
         Ok(file)
     });
     if result.is_err() {
-        let _ = remove(&folder, &aside);
+        let _ = remove(&folder, aside);
     }
     result
 }

@@ -103,6 +103,19 @@ fn what_is_no_regular_file_is_unknown_and_left_alone_and_the_others_go_on() {
 }
 
 #[test]
+fn a_folder_where_the_records_are_written_aside_is_named() {
+    let env = TestEnv::new();
+    env.table(&[env.service("web")]);
+    env.write("pids/..pidctl.records.new/own", "");
+    let start = env.run(&["start"]).expect(1);
+    start.expect_said("..pidctl.records.new");
+    env.remove("pids/..pidctl.records.new/own");
+    std::fs::remove_dir(env.path("pids/..pidctl.records.new")).unwrap();
+    env.up();
+    env.ok(&["stop"]);
+}
+
+#[test]
 fn a_device_in_the_place_of_a_pid_file_or_of_the_records_is_left_alone() {
     if !is_root() {
         return eprintln!("skipped: needs root");

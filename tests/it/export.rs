@@ -68,6 +68,14 @@ fn a_second_export_takes_the_place_of_the_first_and_of_nothing_else() {
 }
 
 #[test]
+fn what_another_export_is_writing_is_left_alone() {
+    let env = env_with_a_table();
+    env.write("units/.shop.target.new", "half");
+    let other = export(&env, &["systemd", "--output", "units", "-q"]);
+    assert_eq!(env.read("units/.shop.target.new"), "half", "{other}");
+}
+
+#[test]
 fn a_user_s_units_are_for_the_user_s_own_systemd() {
     let env = env_with_a_table();
     let output = export(&env, &["systemd", "--user", "--output", "units"]);
