@@ -279,11 +279,14 @@ pub fn sweep(swept: Swept, strike: impl Fn(&Ground, usize) -> (bool, bool) + Syn
                     let mut at = first + next.fetch_add(1, Ordering::Relaxed) * every;
                     let (reached, hit) = loop {
                         let (reached, hit) = strike(&ground, at);
-                        // A call that cannot be struck: of few points none may be lost to it.
-                        if every == 1 || hit || !reached {
-                            break (reached, hit);
+                        let hits = hits.load(Ordering::Relaxed);
+                        match (reached, hit) {
+                            // A call that cannot be struck: of few points none may be lost to it.
+                            (true, false) if every > 1 => at += 1,
+                            // Where the calls were counted the walks were longer than they are now.
+                            (false, _) if hits == 0 && at > 1 => at /= 2,
+                            found => break found,
                         }
-                        at += 1;
                     };
                     missed = if reached { 0 } else { missed + 1 };
                     let hits = hits.fetch_add(usize::from(hit), Ordering::Relaxed);
